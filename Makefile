@@ -1,0 +1,49 @@
+# Every target does its own set-up: Python >= 3.11 and make are enough (tools/uv.sh brings the rest into .uv and .venv).
+# Programs run straight from .venv, so that a signal reaches them and not a wrapper.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: run test lint types proto lock bench-replay clean help
+
+BIN := .venv/bin
+SYNCED := .venv/.synced
+PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+
+# A Python that was upgraded or removed under .venv leaves a dangling link: then set up again.
+$(shell test -x $(BIN)/python || rm -f $(SYNCED))
+
+$(SYNCED): $(PROJECTS) tools/uv.sh
+	@tools/uv.sh sync
+	@touch $@
+
+run: $(SYNCED) ## Start everything on this machine: make run ARGS="--agents 3"
+	@exec $(BIN)/borg up $(ARGS)
+
+test: $(SYNCED) ## All tests, integration included: make test ARGS="-k replay"
+	@exec $(BIN)/pytest $(ARGS)
+
+lint: $(SYNCED) ## Rules, format, layers, and that generated files are current
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	tools/check-generated.sh
+
+types: $(SYNCED) ## mypy, strict, on members, tests and bench
+	$(BIN)/mypy
+
+proto: $(SYNCED) ## Regenerate borgcore/wire from proto/
+	PYTHON="$$PWD/$(BIN)/python" proto/generate.sh
+
+lock: ## Write requirements/<member>.txt with hashes; the next target installs what changed
+	requirements/export.sh
+	@rm -f uv.lock $(SYNCED)
+
+bench-replay: $(SYNCED) ## Measure the replay memory; prints JSON lines
+	@exec $(BIN)/python -m bench.replay $(ARGS)
+
+clean: ## Remove environments and caches; runs/ stays
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
+	find bench libs services tests -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
