@@ -1,0 +1,250 @@
+"""The replay memory as an agent sees it."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import structlog
+from numpy.typing import ArrayLike, NDArray
+from redis.asyncio import Redis
+
+from borgcore.errors import CorruptDataError, ReplayTooSmallError, SettingsError
+from borgcore.messages import decode_transitions, encode_transitions
+from borgcore.replay.draws import importance_weights, scores, stratified
+from borgcore.replay.limiter import Stopwatch
+from borgcore.replay.memory import Draw, Memory
+from borgcore.replay.settings import ReplaySettings
+from borgcore.replay.stats import ReplayStats
+from borgcore.transitions import Batch, ReplaySpec, Transition
+
+MESSAGES_PER_CALL = 1_000  # one call keeps the server from all others
+ROWS_PER_THREAD = 64  # fewer are not worth another thread's start
+_LOWEST_SCORE = b"0"  # below every priority, which are at least PRIORITY_FLOOR
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Replay:
+    """One replay memory for all agents of a run; made by :func:`open_replay`.
+
+    Calls may overlap. A call that loses its connection is tried again, so transitions may be stored twice: to a replay
+    memory that is only one more draw.
+    """
+
+    def __init__(self, memory: Memory, spec: ReplaySpec, settings: ReplaySettings) -> None:
+        """Wrap an open memory."""
+        self.spec = spec
+        self.settings = settings
+        self.stale = 0  # new priorities that came after their transition was overwritten
+        self.corrupt = 0  # samples that did not decode
+        self._memory = memory
+        self._threads = anyio.CapacityLimiter(settings.threads)
+        self._variates, self._jitter = np.random.default_rng(settings.seed).spawn(2)
+        self._insert_watch, self._sample_watch = Stopwatch(), Stopwatch()
+
+    @property
+    def inserted(self) -> int:
+        """Transitions ever stored, over all agents, by the newest reply."""
+        return self._memory.inserted
+
+    @property
+    def sampled(self) -> int:
+        """Samples ever drawn, over all agents, by the newest reply."""
+        return self._memory.sampled
+
+    @property
+    def insert_wait_s(self) -> float:
+        """Time that actors waited for the rate limiter, a wait in progress included."""
+        return self._insert_watch.seconds
+
+    @property
+    def sample_wait_s(self) -> float:
+        """Time that the learner waited for the rate limiter, a wait in progress included."""
+        return self._sample_watch.seconds
+
+    @property
+    def insert_waiting(self) -> bool:
+        """Whether actors wait for the rate limiter now."""
+        return self._insert_watch.running
+
+    @property
+    def sample_waiting(self) -> bool:
+        """Whether the learner waits for the rate limiter now."""
+        return self._sample_watch.running
+
+    def encode(self, transitions: Sequence[Transition]) -> list[bytes]:
+        """Compress and pack transitions; for a thread of the caller's own.
+
+        Raises:
+            SettingsError: a transition does not fit the spec.
+        """
+        return encode_transitions(self.spec, transitions)
+
+    async def push(self, transitions: Sequence[Transition]) -> int:
+        """Store transitions, compressing them in threads; return the newest id.
+
+        Raises:
+            SettingsError: a transition does not fit the spec.
+            CorruptDataError: a priority is not finite.
+            TimeoutError: no answer within ``push_timeout_s``.
+            ServerError: the server refuses, for example because it is out of memory.
+        """
+        encoded = await self._in_threads(len(transitions), lambda rows: self.encode(transitions[rows]))
+        messages = [message for piece in encoded for message in piece]
+        return await self.push_encoded(messages, [transition.priority for transition in transitions])
+
+    async def push_encoded(self, messages: Sequence[bytes], priorities: ArrayLike) -> int:
+        """Store messages made by :meth:`encode`; return the newest id. Raises as :meth:`push`."""
+        ranked = scores(self._jitter, priorities)
+        if len(ranked) != len(messages):
+            raise SettingsError(f"replay push: {len(ranked)} priorities, {len(messages)} messages; nothing was stored")
+        for first in range(0, len(messages), MESSAGES_PER_CALL):
+            rows = slice(first, first + MESSAGES_PER_CALL)
+            await self._memory.store(ranked[rows], messages[rows])
+        return self.inserted - 1
+
+    async def sample(self, batch_size: int, out: Batch | None = None, *, beta: float | None = None) -> Batch:
+        """Draw transitions by priority, with replacement, stratified over the batch.
+
+        Waits for the rate limiter. ``out`` is filled and returned; without it a new batch is allocated. ``beta`` is the
+        exponent of the importance weights, by default ``beta_start``. A sample that does not decode is replaced by
+        another of the batch, is counted in ``corrupt``, and its slot gets the lowest priority.
+
+        Raises:
+            ReplayTooSmallError: fewer than ``min_size`` transitions are stored, still after ``limiter_timeout_s``.
+            TimeoutError: no answer within ``sample_timeout_s``, or no leave from the limiter in ``limiter_timeout_s``.
+            CorruptDataError: not one sample of the batch decodes.
+            SettingsError: ``out`` has another shape, or the error buffer is too small for the batch.
+            ServerError: the server refuses.
+
+        Source: Schaul et al. 2016, Prioritized Experience Replay, rank-based variant (section 3.3).
+        """
+        self._memory.check_batch(batch_size)
+        out = Batch.empty(self.spec, batch_size) if out is None else out
+        out.check(self.spec, batch_size)
+        draw = await self._draw(batch_size)
+        out.ids_B[:] = draw.ids_B
+        out.weight_B[:] = importance_weights(draw.probability_B, self.settings.beta_start if beta is None else beta)
+
+        def decode(rows: slice) -> list[int]:
+            return decode_transitions(self.spec, draw.messages[rows], out, rows.start)
+
+        decoded = await self._in_threads(batch_size, decode)
+        if corrupt := [row for rows in decoded for row in rows]:
+            await self._replace(out, corrupt)
+        return out
+
+    async def reprioritise(self, ids_B: NDArray[np.int64], td_errors_B: ArrayLike) -> int:
+        """Set new priorities and return how many; ids overwritten or never issued are ignored and counted in ``stale``.
+
+        Raises:
+            CorruptDataError: a TD error is not finite; none is set.
+            TimeoutError: no answer within ``push_timeout_s``.
+            ServerError: the server refuses.
+        """
+        ranked = scores(self._jitter, td_errors_B)
+        if len(ranked) != len(ids_B):
+            raise SettingsError(f"replay reprioritise: {len(ranked)} TD errors for {len(ids_B)} ids; none was set")
+        applied = 0
+        for first in range(0, len(ranked), MESSAGES_PER_CALL):
+            rows = slice(first, first + MESSAGES_PER_CALL)
+            applied += await self._memory.rescore(ids_B[rows], ranked[rows])
+        self.stale += len(ranked) - applied
+        return applied
+
+    async def wait_to_insert(self) -> bool:
+        """Wait while actors are too far ahead of the learner, ``limiter_timeout_s`` at most; return whether to act."""
+        if await self._memory.may_insert():
+            return True
+        deadline = anyio.current_time() + self.settings.limiter_timeout_s
+        with self._insert_watch.wait():
+            while anyio.current_time() < deadline:  # no cancelling: it would cut a reply off
+                await anyio.sleep(self.settings.limiter_poll_s)
+                if await self._memory.may_insert():
+                    return True
+        return False
+
+    async def stats(self) -> ReplayStats:
+        """Measure the memory; raises TimeoutError and ServerError as :meth:`push`."""
+        return await self._memory.stats()
+
+    async def _draw(self, batch_size: int) -> Draw:
+        """Draw, waiting for the limiter; one wait takes one set of variates, so that a seed gives the same draws."""
+        variates_B = stratified(self._variates, batch_size)
+        if draw := await self._memory.draw(variates_B):
+            return draw
+        limit_s = self.settings.limiter_timeout_s
+        deadline = anyio.current_time() + limit_s
+        with self._sample_watch.wait():
+            while anyio.current_time() < deadline:  # no cancelling: it would lose samples already counted
+                await anyio.sleep(self.settings.limiter_poll_s)
+                if draw := await self._memory.draw(variates_B):
+                    return draw
+        size = min(self.inserted, self.settings.capacity)
+        if size < self.settings.min_size:
+            raise ReplayTooSmallError(
+                f"replay sample: {size} transitions are stored after {limit_s:g} s, "
+                f"at least {self.settings.min_size} are needed"
+            )
+        raise TimeoutError(
+            f"replay sample: the rate limiter allowed none for {limit_s:g} s: {self.sampled} samples of "
+            f"{self.inserted} inserts, {self.settings.samples_per_insert:g} per insert are expected"
+        )
+
+    async def _in_threads(self, count: int, work: Callable[[slice], T]) -> list[T]:
+        """Run ``work`` on pieces of ``count`` rows, each in a thread; return the results in order."""
+        pieces = max(1, min(self.settings.threads, count // ROWS_PER_THREAD))
+        if pieces == 1:
+            return [await anyio.to_thread.run_sync(work, slice(0, count), limiter=self._threads)]
+        bounds = [count * piece // pieces for piece in range(pieces + 1)]
+        outcomes: list[Future[T]] = [Future() for _ in range(pieces)]
+
+        async def run(piece: int) -> None:
+            rows = slice(bounds[piece], bounds[piece + 1])
+            try:
+                outcomes[piece].set_result(await anyio.to_thread.run_sync(work, rows, limiter=self._threads))
+            except Exception as error:  # noqa: BLE001 - raised below, alone: a task group would wrap it
+                outcomes[piece].set_exception(error)
+
+        async with anyio.create_task_group() as group:
+            for piece in range(pieces):
+                group.start_soon(run, piece)
+        return [outcome.result() for outcome in outcomes]
+
+    async def _replace(self, batch: Batch, corrupt: list[int]) -> None:
+        """Put good rows in the place of corrupt ones."""
+        before, self.corrupt = self.corrupt, self.corrupt + len(corrupt)
+        ids = batch.ids_B[corrupt]
+        if self.corrupt.bit_length() > before.bit_length():  # at 1, 2, 4, 8 ...: a flood is not one event per sample
+            _log.warning("transitions_corrupt", count=self.corrupt, newest_id=int(ids[-1]))
+        await self._memory.rescore(ids, [_LOWEST_SCORE] * len(corrupt))
+        good = np.setdiff1d(np.arange(len(batch)), corrupt)
+        if not len(good):
+            raise CorruptDataError(
+                f"replay sample: not one of {len(batch)} transitions decodes, newest id {int(ids.max())}"
+            )
+        batch.copy_rows(np.resize(good, len(corrupt)), corrupt)
+
+
+@asynccontextmanager
+async def open_replay(redis: Redis, run: str, spec: ReplaySpec, settings: ReplaySettings) -> AsyncIterator[Replay]:
+    """Join the run's memory on an open connection, or start it.
+
+        async with open_redis(settings.redis) as redis, open_replay(redis, run, spec, settings.replay) as replay:
+            await replay.push(transitions)
+            batch = await replay.sample(32)
+            await replay.reprioritise(batch.ids_B, td_errors_B)
+
+    Raises:
+        MismatchError: the memory was started with another spec, capacity or kind of sampling.
+        SettingsError: the capacity does not fit the server's memory, or the error buffer is too small.
+        TimeoutError, ServerError: the server does not answer, or refuses.
+    """
+    memory = Memory(redis, run, spec, settings)
+    await memory.open()
+    yield Replay(memory, spec, settings)

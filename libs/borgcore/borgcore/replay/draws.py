@@ -1,0 +1,38 @@
+"""The numbers of prioritised sampling: variates, scores, importance weights; Schaul et al. 2016, rank-based variant."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from borgcore.errors import CorruptDataError
+
+PRIORITY_FLOOR = 1e-6  # a zero would tie with every other zero: the jitter is relative
+JITTER = 1e-3  # relative; equal scores would be ordered by slot name, which biases the draw
+_BELOW_ONE = np.nextafter(1.0, 0.0)
+
+
+def stratified(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Return ``count`` variates in [0, 1), one from each of as many equal strata."""
+    return np.minimum((np.arange(count) + rng.random(count)) / count, _BELOW_ONE)
+
+
+def scores(rng: np.random.Generator, priorities: ArrayLike) -> list[bytes]:
+    """Turn priorities (absolute TD errors) into the scores of the sorted set, jittered, as short decimals.
+
+    Raises:
+        CorruptDataError: one is not finite.
+    """
+    magnitude = np.abs(np.asarray(priorities, np.float64)).ravel()
+    finite = np.isfinite(magnitude)
+    if not finite.all():
+        raise CorruptDataError(
+            f"replay priorities: {len(finite) - int(finite.sum())} of {len(finite)} are not finite; none was stored"
+        )
+    jittered = (magnitude + PRIORITY_FLOOR) * (1.0 + JITTER * rng.random(len(magnitude)))
+    # 10 digits: a million equal priorities still get almost as many different scores
+    return [b"%.10g" % score for score in jittered.tolist()]
+
+
+def importance_weights(probabilities: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Return (n P)^-beta scaled so that the largest is 1; n cancels out."""
+    weights: NDArray[np.float64] = (probabilities / probabilities.min()) ** -beta
+    return weights

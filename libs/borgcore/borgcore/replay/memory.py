@@ -1,0 +1,138 @@
+"""The memory in Redis: its server-side functions, typed."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from borgcore.connection import address_of
+from borgcore.errors import MismatchError
+from borgcore.keys import RunKeys
+from borgcore.messages import decode_spec, encode_spec
+from borgcore.replay.library import Library, persist
+from borgcore.replay.limiter import Limiter
+from borgcore.replay.room import MEASURABLE_SIZE, check_room, estimated_bytes
+from borgcore.replay.settings import ReplaySettings
+from borgcore.replay.stats import ReplayStats, read_stats
+from borgcore.transitions import ReplaySpec
+
+_DRAWN = 1
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What one sample call returned; B = number of variates."""
+
+    ids_B: NDArray[np.float64]
+    probability_B: NDArray[np.float64]
+    messages: list[bytes]
+
+
+class Memory:
+    """One run's memory."""
+
+    def __init__(self, redis: Redis, run: str, spec: ReplaySpec, settings: ReplaySettings) -> None:
+        """Speak to no server yet."""
+        self.inserted = 0  # transitions ever stored, over all agents, by the newest reply
+        self.sampled = 0  # samples ever drawn, over all agents, by the newest reply
+        self._redis, self._run, self._spec, self._settings = redis, run, spec, settings
+        self._keys = RunKeys(run)
+        self._library = Library(redis, self._keys, self._reopen)
+        self._limiter = Limiter(settings)
+        self.check_batch = self._limiter.check_batch
+
+    async def open(self) -> None:
+        """Join the run's memory, or start it.
+
+        Raises:
+            MismatchError: it was started with another spec, capacity or kind of sampling.
+            SettingsError: the capacity does not fit the server's memory.
+            TimeoutError, ServerError: the server does not answer, or refuses.
+        """
+        stats = await self._ask(lambda: read_stats(self._redis, self._run))
+        measured = stats is not None and stats.size >= MEASURABLE_SIZE
+        bytes_each = stats.bytes_per_transition if stats and measured else estimated_bytes(self._spec)
+        memory = await self._ask(lambda: self._redis.info("memory"))
+        check_room(memory, self._settings.capacity, bytes_each, address_of(self._redis))
+        await self._join()
+        await self.may_insert()  # for the counters
+
+    async def store(self, scores: Sequence[bytes], messages: Sequence[bytes]) -> None:
+        """Append messages to the ring, the newest last."""
+        args = [b""] * (2 * len(messages))
+        args[0::2], args[1::2] = scores, messages
+        self.inserted, self.sampled = await self._library.call("push", *args, timeout_s=self._settings.push_timeout_s)
+
+    async def draw(self, variates_B: NDArray[np.float64]) -> Draw | None:
+        """Draw one transition per variate in [0, 1), or None where the limiter says wait."""
+        limiter, settings = self._limiter, self._settings
+        reply = await self._library.call(
+            "sample",
+            variates_B.astype("<f8").tobytes(),
+            settings.alpha,
+            settings.min_size,
+            limiter.samples_per_insert,
+            limiter.min_diff,
+            timeout_s=settings.sample_timeout_s,
+        )
+        outcome, self.inserted, self.sampled = reply[:3]
+        if outcome != _DRAWN:
+            return None
+        return Draw(np.frombuffer(reply[3], "<f8"), np.frombuffer(reply[4], "<f8"), reply[5])
+
+    async def rescore(self, ids_B: NDArray[np.int64], scores: Sequence[bytes]) -> int:
+        """Set the scores of ids still stored; return how many those are."""
+        packed = np.asarray(ids_B).astype("<f8").tobytes()
+        timeout_s = self._settings.push_timeout_s
+        reply = await self._library.call("reprioritise", packed, *scores, timeout_s=timeout_s)
+        applied, self.inserted, self.sampled = reply
+        return int(applied)
+
+    async def may_insert(self) -> bool:
+        """Whether the limiter lets actors go on."""
+        limiter, timeout_s = self._limiter, self._settings.push_timeout_s
+        reply = await self._library.call("ratio", limiter.samples_per_insert, limiter.max_diff, timeout_s=timeout_s)
+        may, self.inserted, self.sampled = reply
+        return bool(may)
+
+    async def stats(self) -> ReplayStats:
+        """Measure the memory."""
+        while (stats := await self._ask(lambda: read_stats(self._redis, self._run))) is None:
+            await self._reopen()
+        self.inserted, self.sampled = stats.inserted, stats.sampled
+        return stats
+
+    async def _join(self) -> None:
+        """Store what all agents of the run must share, or compare it with what is stored."""
+        settings = self._settings
+        mine, indexed = encode_spec(self._spec), int(settings.alpha > 0)
+        args = (mine, settings.capacity, indexed)
+        spec, capacity, found_indexed = await self._library.call("open", *args, timeout_s=settings.push_timeout_s)
+        subject = f"the replay memory of run {self._run!r} at {address_of(self._redis)}"
+        if spec != mine:
+            raise MismatchError(f"{subject} holds {decode_spec(spec)}; this agent has {self._spec} and was refused")
+        if int(capacity) != settings.capacity:
+            raise MismatchError(
+                f"{subject} has capacity {int(capacity)}; this agent's is {settings.capacity} and was refused"
+            )
+        if int(found_indexed) != indexed:
+            kinds = ("uniform (alpha 0)", "by priority (alpha above 0)")
+            raise MismatchError(
+                f"{subject} is sampled {kinds[int(found_indexed)]}; "
+                f"this agent would sample {kinds[indexed]} and was refused"
+            )
+
+    async def _reopen(self) -> None:
+        """Start the memory again where the server has lost it, so that the run goes on."""
+        _log.warning("replay_memory_lost", run=self._run, address=address_of(self._redis), inserted=self.inserted)
+        await self._join()
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Await plain commands as the functions are called."""
+        return await persist(ask, "replay stats", address_of(self._redis), self._settings.push_timeout_s)
