@@ -1,0 +1,116 @@
+"""The agent's acting stages: act -> push, and following the published weights."""
+
+import copy
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+import torch
+from anyio import CapacityLimiter, to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from redis.asyncio import Redis
+
+from borgagent.actor import Actor, Played
+from borgagent.network import QNetwork
+from borgcore.errors import CorruptDataError
+from borgcore.replay import Replay, Transition
+from borgcore.reports import MAX_RECENT
+from borgcore.weights import decode_weights, fetch_weights, weights_size_limit
+
+FOLLOW_PERIOD_S = 0.5  # between two looks for newer weights
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class ActingProgress:
+    """What acting has come to in this process."""
+
+    steps: int = 0
+    episodes: int = 0
+    recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
+    pause_s: float = 0.0
+    """Time not spent acting because the limiter or a full push queue held it back, a pause in progress left out."""
+    paused_at_s: float | None = None
+    """Monotonic time at which a pause in progress began."""
+    epsilon: float = 1.0
+    weights_version: int = 0
+
+    @property
+    def all_pauses_s(self) -> float:
+        """Time of all pauses, one in progress included."""
+        return self.pause_s + (0.0 if self.paused_at_s is None else time.monotonic() - self.paused_at_s)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Count the body as a pause."""
+        self.paused_at_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.pause_s, self.paused_at_s = self.all_pauses_s, None
+
+    def take(self, played: Played) -> None:
+        """Count one chunk of play."""
+        self.steps += played.steps
+        self.episodes += len(played.episodes)
+        self.recent.extend((time.time(), episode.score) for episode in played.episodes)
+
+
+async def act(  # noqa: PLR0917  # started by a task group, which passes arguments by position
+    actor: Actor,
+    replay: Replay,
+    send: MemoryObjectSendStream[list[Transition]],
+    progress: ActingProgress,
+    epsilon: Callable[[], float],
+    chunk_steps: int,
+) -> None:
+    """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on."""
+    limiter = CapacityLimiter(1)
+    while True:
+        with progress.pause():
+            while not await replay.wait_to_insert():
+                pass
+        progress.epsilon = epsilon()
+        # bounded by the chunk's length and by the push stage, which outlives this one
+        with anyio.CancelScope(shield=True):
+            played = await to_thread.run_sync(actor.play, chunk_steps, progress.epsilon, limiter=limiter)
+            progress.take(played)
+            if played.transitions:
+                with progress.pause():
+                    await send.send(played.transitions)
+        await anyio.lowlevel.checkpoint()
+
+
+async def push(replay: Replay, receive: MemoryObjectReceiveStream[list[Transition]]) -> None:
+    """Store every chunk, in order, until the acting stage has closed its end."""
+    async with receive:
+        async for transitions in receive:
+            await replay.push(transitions)
+
+
+async def follow(redis: Redis, key: str, actor: Actor, progress: ActingProgress) -> None:
+    """Swap in newer weights as they are published; acting goes on meanwhile."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in actor.network.state_dict().items()}
+    limit = weights_size_limit(shapes)
+    refused = False
+    while True:
+        try:
+            weights = await fetch_weights(redis, key, progress.weights_version, limit)
+            if weights is not None:
+                actor.network = await to_thread.run_sync(_load, actor.network, weights.data, shapes)
+                progress.weights_version, refused = weights.version, False
+        except CorruptDataError as error:
+            if not refused:
+                _log.warning("weights_refused", reason=str(error))
+            refused = True
+        await anyio.sleep(FOLLOW_PERIOD_S)
+
+
+def _load(current: QNetwork, data: bytes, shapes: dict[str, tuple[int, ...]]) -> QNetwork:
+    network = copy.deepcopy(current)
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in decode_weights(data, shapes).items()})
+    return network

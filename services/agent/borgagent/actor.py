@@ -1,0 +1,99 @@
+"""Playing: epsilon-greedy on a copy of the learner's network, giving transitions and finished episodes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from borgagent.environment import Environment
+from borgagent.network import QNetwork
+from borgagent.nstep import NStepAssembler
+from borgagent.settings import ActorSettings
+from borgcore.transitions import Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A finished episode."""
+
+    score: float
+    """True return: undiscounted, unclipped."""
+    steps: int
+
+
+@dataclass(slots=True)
+class Played:
+    """What one chunk of play gave."""
+
+    steps: int = 0
+    """Agent steps, all copies together; the step in which a copy is reset is none."""
+    transitions: list[Transition] = field(default_factory=list)
+    episodes: list[Episode] = field(default_factory=list)
+
+
+class Actor:
+    """Steps all copies of the game together; one batched inference gives both actions and initial priorities.
+
+    ``network`` may be replaced between two calls of :meth:`play`; a call uses one network from its begin to its end.
+    """
+
+    def __init__(self, environment: Environment, network: QNetwork, settings: ActorSettings, seed: int) -> None:
+        self.network = network
+        self._envs = environment.envs
+        self._actions_A = environment.actions_A
+        self._clip = settings.reward_clip
+        self._random = np.random.default_rng(seed)
+        copies = self._envs.num_envs
+        self._assemblers = [NStepAssembler(settings.n_steps, settings.gamma) for _ in range(copies)]
+        self._scores_N = np.zeros(copies)
+        self._lengths_N = np.zeros(copies, np.int64)
+        self._terminated_N = np.zeros(copies, np.bool_)
+        self._truncated_N = np.zeros(copies, np.bool_)
+        self._obs_NSHW: NDArray[np.uint8] = self._envs.reset(seed=seed)[0]
+
+    def play(self, steps: int, epsilon: float) -> Played:
+        """Play ``steps`` steps of every copy; blocks, so run it in a worker thread."""
+        played, network = Played(), self.network
+        for _ in range(steps):
+            self._step(played, network, epsilon)
+        return played
+
+    def _step(self, played: Played, network: QNetwork, epsilon: float) -> None:
+        with torch.inference_mode():
+            q_NA = network(torch.from_numpy(self._obs_NSHW).to(network.device)).cpu().numpy()
+        value_N = q_NA.max(axis=1)
+        ended_N = self._terminated_N | self._truncated_N
+        self._complete(played, value_N)
+
+        copies = len(q_NA)
+        action_N = q_NA.argmax(axis=1)
+        explores_N = self._random.random(copies) < epsilon
+        action_N[explores_N] = self._random.integers(q_NA.shape[1], size=int(explores_N.sum()))
+        obs_NSHW, reward_N, terminated_N, truncated_N, _ = self._envs.step(self._actions_A[action_N])
+        clipped_N = np.clip(reward_N, -self._clip, self._clip)
+        for copy in np.flatnonzero(~ended_N):  # the others were reset by this step: no transition
+            action = int(action_N[copy])
+            self._assemblers[copy].add(self._obs_NSHW[copy], action, float(q_NA[copy, action]), float(clipped_N[copy]))
+        self._scores_N += np.where(ended_N, 0.0, reward_N)
+        self._lengths_N += ~ended_N
+        played.steps += copies - int(ended_N.sum())
+        self._obs_NSHW, self._terminated_N, self._truncated_N = obs_NSHW, terminated_N, truncated_N
+        self._finish(played)
+
+    def _complete(self, played: Played, value_N: NDArray[np.float32]) -> None:
+        """The newest observation's value is known now: complete what was waiting for it."""
+        for copy, assembler in enumerate(self._assemblers):
+            obs_SHW, value = self._obs_NSHW[copy], float(value_N[copy])
+            if self._terminated_N[copy]:
+                played.transitions += assembler.end(obs_SHW, None)
+            elif self._truncated_N[copy]:
+                played.transitions += assembler.end(obs_SHW, value)
+            else:
+                played.transitions += assembler.reach(obs_SHW, value)
+
+    def _finish(self, played: Played) -> None:
+        for copy in np.flatnonzero(self._terminated_N | self._truncated_N):
+            played.episodes.append(Episode(float(self._scores_N[copy]), int(self._lengths_N[copy])))
+            self._scores_N[copy] = 0.0
+            self._lengths_N[copy] = 0

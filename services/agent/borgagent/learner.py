@@ -1,0 +1,161 @@
+"""Double DQN with dueling networks, n-step returns, Huber loss and importance weights; reads without meeting I/O."""
+
+import copy
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from borgagent.network import QNetwork
+from borgagent.settings import LearnerSettings
+from borgcore.errors import SettingsError
+from borgcore.transitions import Batch
+
+Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Loss = Callable[[QNetwork, QNetwork, Tensors], tuple[Tensor, Tensor, Tensor]]
+
+
+def double_q_target(q_online_BA: Tensor, q_target_BA: Tensor, reward_B: Tensor, discount_B: Tensor) -> Tensor:
+    """Choose with the online network, value with the target network; float32 (B,).
+
+    Source: van Hasselt et al. 2016, Deep Reinforcement Learning with Double Q-learning.
+    """
+    action_B1 = q_online_BA.argmax(dim=1, keepdim=True)
+    return reward_B + discount_B * q_target_BA.gather(1, action_B1).squeeze(1)
+
+
+def double_dqn_loss(online: QNetwork, target: QNetwork, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean weighted Huber loss; the TD errors (B,) that become priorities; the Q values (B,) of the actions taken."""
+    obs_BSHW, next_obs_BSHW, action_B, reward_B, discount_B, weight_B = batch
+    with torch.no_grad():
+        goal_B = double_q_target(online(next_obs_BSHW), target(next_obs_BSHW), reward_B, discount_B)
+    q_B = online(obs_BSHW).gather(1, action_B.unsqueeze(1)).squeeze(1)
+    loss = (weight_B * huber_loss(q_B, goal_B, reduction="none")).mean()
+    return loss, (goal_B - q_B).detach(), q_B.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one train step gave."""
+
+    td_error_B: NDArray[np.float32]
+    loss: float
+    mean_q: float
+
+
+class Learner:
+    """Online and target network, their optimiser, and the count of updates.
+
+    On CUDA, batches come in pinned memory and are copied on a stream of their own while the step before still runs.
+    """
+
+    def __init__(self, network: QNetwork, settings: LearnerSettings, device: torch.device) -> None:
+        self.device = device
+        self.online = network.to(device)
+        self.target = copy.deepcopy(self.online)
+        self.optimizer = torch.optim.Adam(
+            self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True
+        )
+        self.updates = 0
+        self._settings = settings
+        self._loss: Loss = double_dqn_loss
+        cuda = device.type == "cuda"
+        self._copies = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch
+        bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and cuda)
+        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array that a batch is decoded into: page-locked where it will be copied to a GPU."""
+        if self._copies is None:
+            return np.empty(shape, dtype)
+        like = torch.from_numpy(np.empty(0, dtype))
+        pinned: NDArray[Any] = torch.empty(shape, dtype=like.dtype, pin_memory=True).numpy()
+        return pinned
+
+    def upload(self, batch: Batch) -> Tensors:
+        """Begin copying a batch to the device; on the CPU the tensors share the batch's memory."""
+        arrays = (batch.obs_BSHW, batch.next_obs_BSHW, batch.action_B, batch.reward_B, batch.discount_B, batch.weight_B)
+        host = [torch.from_numpy(array) for array in arrays]
+        if self._copies is None:
+            return tuple(host)  # type: ignore[return-value]  # six, as listed
+        with torch.cuda.stream(self._copies):
+            return tuple(tensor.to(self.device, non_blocking=True) for tensor in host)  # type: ignore[return-value]
+
+    def centre_on(self, obs_BSHW: NDArray[np.uint8]) -> None:
+        """Take these frames' mean image as the one both networks subtract; once, before the first update."""
+        for network in (self.online, self.target):
+            network.centre_on(torch.from_numpy(obs_BSHW).to(self.device))
+
+    def compile(self, batch: Tensors) -> str | None:
+        """Compile the train step for batches like this one; blocks for up to a minute.
+
+        Returns:
+            None where it is compiled now, else why it runs eagerly.
+        """
+        if self._settings.compile == "never":
+            return "the settings say never"
+        if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+            return "no C++ compiler was found"
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that could outlive this one
+        compiled: Loss = torch.compile(double_dqn_loss, dynamic=False)
+        try:
+            self._receive(batch)
+            with self._autocast:
+                compiled(self.online, self.target, batch)[0].backward()  # type: ignore[no-untyped-call]  # torch
+        except Exception as error:  # noqa: BLE001  # the compiler's own errors are many; training goes on without it
+            return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+        self._loss = compiled
+        return None
+
+    def train(self, batch: Tensors) -> Trained:
+        """One update; blocks, so run it in a worker thread."""
+        self._receive(batch)
+        with self._autocast:
+            loss, td_error_B, q_B = self._loss(self.online, self.target, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % self._settings.target_period == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return Trained(td_error_B.float().cpu().numpy(), float(loss.detach()), float(q_B.mean()))
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The online network's tensors on the host; no update may run meanwhile."""
+        return {name: tensor.detach().float().cpu().numpy() for name, tensor in self.online.state_dict().items()}
+
+    def take_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Go on from published weights, in both networks."""
+        for network in (self.online, self.target):
+            network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def _receive(self, batch: Tensors) -> None:
+        """Wait, on the device, until the batch's copies have arrived."""
+        if self._copies is None:
+            return
+        compute = torch.cuda.current_stream(self.device)
+        compute.wait_stream(self._copies)
+        for tensor in batch:
+            tensor.record_stream(compute)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is CUDA where torch sees it.
+
+    Raises:
+        SettingsError: ``cuda`` is asked for and torch sees none.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise SettingsError(f"device: found 'cuda', but torch {torch.__version__} sees none here; nothing was started")
+    return torch.device("cuda" if cuda and name != "cpu" else "cpu")

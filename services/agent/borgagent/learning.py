@@ -1,0 +1,208 @@
+"""The learner's stages: sample -> train -> reprioritise, joined by bounded streams so that they overlap."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import anyio
+import numpy as np
+import structlog
+from anyio import CapacityLimiter, create_memory_object_stream, to_thread
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from borgagent.checkpoint import Snapshot, save_checkpoint, take_snapshot
+from borgagent.learner import Learner, Tensors, Trained
+from borgagent.settings import AgentSettings
+from borgcore.errors import BorgError, ReplayTooSmallError
+from borgcore.replay import Batch, Replay, ReplaySpec
+from borgcore.weights import Weights, encode_weights, publish_weights
+
+CENTRE_BATCHES = 16  # batches whose mean image is subtracted from all frames from then on
+_MAX_READY = 2  # batches waiting for the train step, on top of those being sampled
+_log = structlog.get_logger()
+
+Sampled = tuple[Batch, Tensors]
+Keepsake = Weights | Snapshot
+
+
+@dataclass(slots=True)
+class LearningProgress:
+    """What learning has come to in this process; the report's rates are differences of these."""
+
+    updates: int = 0
+    wait_s: float = 0.0
+    """Time the train step waited for data, limiter waits left out."""
+    limiter_s: float = 0.0
+    """Time the train step waited because samples were ahead of inserts."""
+    loss: float = 0.0
+    mean_q: float = 0.0
+    began_s: float | None = None
+    """Monotonic time of the first update here."""
+
+
+class Learning:
+    """Trains one learner from the replay memory, publishes its weights and keeps checkpoints."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        replay: Replay,
+        learner: Learner,
+        settings: AgentSettings,
+        *,
+        spec: ReplaySpec,
+        owner: int | None,
+    ) -> None:
+        self.progress = LearningProgress(updates=learner.updates)
+        self._redis = redis
+        self._replay = replay
+        self._learner = learner
+        self._settings = settings
+        self._spec = spec
+        self._key = settings.keys.weights(owner)
+        self._folder = settings.checkpoints_of(owner)
+        self._limiter = CapacityLimiter(1)  # one update, or one look at the weights, at a time
+
+    async def run(self, stages: TaskGroup) -> None:
+        """Sample until cancelled; the stages behind, in ``stages``, then finish what was sampled."""
+        settings = self._settings.learner
+        free_send, free = create_memory_object_stream[Batch](settings.samplers + _MAX_READY + 1)
+        for _ in range(settings.samplers + _MAX_READY + 1):
+            free_send.send_nowait(Batch.empty(self._spec, settings.batch_size, self._learner.allocate))
+        ready_send, ready = create_memory_object_stream[Sampled](_MAX_READY)
+        async with ready_send:
+            await self._prepare(free, free_send)
+            stages.start_soon(self._train, ready, free_send)
+            async with anyio.create_task_group() as samplers:
+                for _ in range(settings.samplers):
+                    samplers.start_soon(self._sample, free, ready_send)
+
+    async def _prepare(self, free: MemoryObjectReceiveStream[Batch], free_send: MemoryObjectSendStream[Batch]) -> None:
+        """Wait for the first transitions; centre the input, where it is not yet; compile; publish."""
+        batch = await self._draw(await free.receive())
+        if self._learner.updates == 0:
+            frames = [batch.obs_BSHW.copy()]
+            frames += [(await self._draw(batch)).obs_BSHW.copy() for _ in range(CENTRE_BATCHES - 1)]
+            await to_thread.run_sync(self._learner.centre_on, np.concatenate(frames))
+        began = time.monotonic()
+        reason = await to_thread.run_sync(self._learner.compile, self._learner.upload(batch), abandon_on_cancel=True)
+        _log.info(
+            "learner_started",
+            updates=self._learner.updates,
+            device=str(self._learner.device),
+            train_step="compiled" if reason is None else "eager",
+            reason=reason,
+            duration_s=round(time.monotonic() - began, 1),
+        )
+        await self._publish()
+        free_send.send_nowait(batch)
+
+    async def _draw(self, batch: Batch) -> Batch:
+        """One sample; that there is none yet, or not now, is no failure: actors may have ended, others may come."""
+        progress = self._learner.updates / self._settings.learner.beta_updates
+        beta = self._settings.replay.beta(progress)
+        while True:
+            try:
+                return await self._replay.sample(len(batch), batch, beta=beta)
+            except ReplayTooSmallError:
+                _log.info("sample_awaited", updates=self._learner.updates, inserted=self._replay.inserted)
+            except TimeoutError:
+                _log.warning("sample_timed_out", updates=self._learner.updates)
+
+    async def _sample(self, free: MemoryObjectReceiveStream[Batch], ready: MemoryObjectSendStream[Sampled]) -> None:
+        while True:
+            batch = await self._draw(await free.receive())
+            await ready.send((batch, self._learner.upload(batch)))
+
+    async def _train(self, ready: MemoryObjectReceiveStream[Sampled], free: MemoryObjectSendStream[Batch]) -> None:
+        settings = self._settings.learner
+        errors_send, errors = create_memory_object_stream[tuple[NDArray[np.int64], Trained]](_MAX_READY)
+        keep_send, keep = create_memory_object_stream[Keepsake](2)
+        publish_at = checkpoint_at = self.progress.began_s = time.monotonic()
+        async with ready, anyio.create_task_group() as stages, errors_send, keep_send:
+            stages.start_soon(self._reprioritise, errors)
+            stages.start_soon(self._keep, keep)
+            while (sampled := await self._next(ready)) is not None:
+                batch, tensors = sampled
+                trained = await to_thread.run_sync(self._learner.train, tensors, limiter=self._limiter)
+                self._count(trained)
+                await errors_send.send((batch.ids_B.copy(), trained))
+                free.send_nowait(batch)
+                now = time.monotonic()
+                if now >= publish_at + settings.publish_period_s:
+                    publish_at = now
+                    await keep_send.send(await self._weights())
+                if now >= checkpoint_at + settings.checkpoint_period_s:
+                    checkpoint_at = now
+                    await keep_send.send(await self._snapshot())
+            await keep_send.send(await self._weights())
+            await keep_send.send(await self._snapshot())
+
+    async def _next(self, ready: MemoryObjectReceiveStream[Sampled]) -> Sampled | None:
+        """The next batch, the wait for it counted; None where sampling has ended."""
+        began, limited = time.monotonic(), self._replay.sample_wait_s
+        try:
+            return await ready.receive()
+        except anyio.EndOfStream:
+            return None
+        finally:
+            waited = time.monotonic() - began
+            limiter = min(waited, self._replay.sample_wait_s - limited)
+            self.progress.limiter_s += limiter
+            self.progress.wait_s += waited - limiter
+
+    def _count(self, trained: Trained) -> None:
+        if not math.isfinite(trained.loss):
+            raise BorgError(
+                f"train step {self._learner.updates} gave loss {trained.loss}: learning diverged; its weights are "
+                "neither published nor kept, this process ends; a smaller --learner.learning-rate may help"
+            )
+        progress, weight = self.progress, 0.01  # of the newest update in the running means
+        fresh = progress.loss == progress.mean_q == 0.0
+        progress.updates = self._learner.updates
+        progress.loss = trained.loss if fresh else progress.loss + weight * (trained.loss - progress.loss)
+        progress.mean_q = trained.mean_q if fresh else progress.mean_q + weight * (trained.mean_q - progress.mean_q)
+
+    async def _reprioritise(self, errors: MemoryObjectReceiveStream[tuple[NDArray[np.int64], Trained]]) -> None:
+        async with errors:
+            async for ids_B, trained in errors:
+                if self._settings.replay.alpha > 0.0:
+                    await self._replay.reprioritise(ids_B, trained.td_error_B)
+
+    async def _weights(self) -> Weights:
+        arrays = await to_thread.run_sync(self._learner.weights, limiter=self._limiter)
+        return Weights(self._learner.updates + 1, await to_thread.run_sync(encode_weights, arrays))
+
+    async def _publish(self) -> None:
+        await publish_weights(self._redis, self._key, await self._weights())
+
+    async def _snapshot(self) -> Snapshot:
+        return await to_thread.run_sync(
+            take_snapshot, self._learner, self._settings.network, self._spec, limiter=self._limiter
+        )
+
+    async def _keep(self, keep: MemoryObjectReceiveStream[Keepsake]) -> None:
+        """Publish weights and write checkpoints while training goes on."""
+        async with keep:
+            async for item in keep:
+                if isinstance(item, Weights):
+                    await publish_weights(self._redis, self._key, item)
+                else:
+                    await self._write(item)
+
+    async def _write(self, snapshot: Snapshot) -> None:
+        """A checkpoint that cannot be written is said and left out; the one before stays."""
+        try:
+            place = await to_thread.run_sync(save_checkpoint, self._folder, snapshot)
+        except OSError as error:
+            _log.error(
+                "checkpoint_failed",
+                path=str(self._folder),
+                reason=error.strerror,
+                consequence="the last good checkpoint stays, training goes on",
+            )
+        else:
+            _log.info("checkpoint_saved", path=str(place), size_bytes=len(snapshot.data))

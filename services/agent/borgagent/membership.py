@@ -1,0 +1,100 @@
+"""Which number this agent has in its run, and whether it learns."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+from redis.asyncio import Redis
+
+from borgagent.settings import AgentSettings
+from borgcore.errors import BorgError
+from borgcore.leases import Lease, claim, claim_lowest, count_holders
+
+LEARNER = 1  # the number whose holder trains
+_RENEWALS = 4  # of a lease within its lifetime
+_log = structlog.get_logger()
+
+
+class Membership:
+    """A number held by a lease; in the mode ``elected`` the lowest number is taken over as soon as it is free."""
+
+    def __init__(self, redis: Redis, settings: AgentSettings, lease: Lease) -> None:
+        self.learns = anyio.Event()
+        self.agents = 1
+        """Agents of the run that are alive, this one included."""
+        self._redis = redis
+        self._settings = settings
+        self._lease = lease
+        self._assume_role()
+
+    @property
+    def number(self) -> int:
+        """This agent's number, from 1."""
+        return self._lease.number
+
+    async def hold(self) -> None:
+        """Renew the lease until cancelled; claim the learner's number where it is free and wanted.
+
+        Raises:
+            BorgError: the lease expired (this process was paused, or Redis away, for longer than its lifetime) and the
+                number may be another's: going on could mean two learners.
+        """
+        settings = self._settings
+        while True:
+            await anyio.sleep(settings.lease_s / _RENEWALS)
+            if not await self._lease.renew():
+                raise BorgError(
+                    f"agent {self.number} of run {settings.run} was silent for over {settings.lease_s:g} s "
+                    "and its lease expired; this process ends, a new one can take its place"
+                )
+            if settings.learn == "elected" and self.number != LEARNER:
+                await self._stand_for_election()
+            self.agents = max(1, await count_holders(self._redis, settings.run, max(self.number, self.agents)))
+
+    async def _stand_for_election(self) -> None:
+        lease = await claim(self._redis, self._settings.run, LEARNER, self._settings.lease_s)
+        if lease is None:
+            return
+        former, self._lease = self._lease, lease
+        await former.release()
+        await self._redis.hdel(self._settings.keys.reports, str(former.number))
+        _log.info("learner_elected", agent=self.number, former=former.number)
+        self._assume_role()
+
+    def _assume_role(self) -> None:
+        private = self._settings.learn == "private"
+        if private or (self._settings.learn != "never" and self.number == LEARNER):
+            self.learns.set()
+
+    async def leave(self) -> None:
+        """Give the number back."""
+        await self._lease.release()
+        await self._redis.hdel(self._settings.keys.reports, str(self.number))
+
+
+@asynccontextmanager
+async def join(redis: Redis, settings: AgentSettings) -> AsyncIterator[Membership]:
+    """Claim a number for the time of the block; a pure learner waits for number 1, a pure actor leaves it to others."""
+    if settings.learn == "only":
+        lease = await _wait_for_learner_number(redis, settings)
+    else:
+        first = LEARNER + 1 if settings.learn == "never" else LEARNER
+        lease = await claim_lowest(redis, settings.run, settings.lease_s, first)
+    membership = Membership(redis, settings, lease)
+    _log.info("number_claimed", agent=membership.number, learns=membership.learns.is_set())
+    try:
+        yield membership
+    finally:
+        with anyio.move_on_after(settings.redis_timeout_s, shield=True):
+            await membership.leave()
+
+
+async def _wait_for_learner_number(redis: Redis, settings: AgentSettings) -> Lease:
+    said = False
+    while (lease := await claim(redis, settings.run, LEARNER, settings.lease_s)) is None:
+        if not said:
+            _log.info("learner_number_taken", run=settings.run, poll_period_s=settings.lease_s / _RENEWALS)
+            said = True
+        await anyio.sleep(settings.lease_s / _RENEWALS)
+    return lease

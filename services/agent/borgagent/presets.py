@@ -1,0 +1,48 @@
+"""Named sets of defaults. What a user sets, anywhere, wins over a preset; a preset wins over a field's own default."""
+
+from typing import Any, Literal
+
+PresetName = Literal["auto", "tiny", "small", "nature"]
+NetworkName = Literal["tiny", "small", "nature"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Catch, 10x5 pixels: learned in a minute on one core.
+    "tiny": {
+        "network": "tiny",
+        "environment": {"height": 10, "width": 5, "stack": 1, "envs": 8},
+        "actor": {"n_steps": 1, "epsilon_steps": 3_000, "chunk_steps": 8},
+        "replay": {"capacity": 20_000, "min_size": 500, "error_buffer": 1_000.0},
+        "learner": {
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "target_period": 100,
+            "publish_period_s": 0.25,
+            "compile": "never",  # would take longer than learning
+        },
+    },
+    # 42x42 grey frames and a small network: for CPUs.
+    "small": {
+        "network": "small",
+        "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
+        "actor": {"n_steps": 3},
+        "replay": {"capacity": 500_000, "min_size": 10_000},
+        "learner": {"batch_size": 64, "learning_rate": 5e-4, "target_period": 500},
+    },
+    # 84x84 frames and the network of Mnih et al. 2015: for GPUs.
+    "nature": {
+        "network": "nature",
+        "environment": {"height": 84, "width": 84, "stack": 4, "envs": 16},
+        "actor": {"n_steps": 3},
+        "replay": {"capacity": 1_000_000, "min_size": 20_000, "error_buffer": 16_000.0},
+        "learner": {"batch_size": 256, "learning_rate": 2.5e-4, "target_period": 500, "samplers": 4},
+    },
+}
+
+
+def choose_preset(name: PresetName, game: str, *, cuda: bool) -> str:
+    """Resolve ``auto``: tiny for Catch, nature where a GPU is at hand, else small."""
+    if name != "auto":
+        return name
+    if game == "catch":
+        return "tiny"
+    return "nature" if cuda else "small"

@@ -1,0 +1,174 @@
+"""The agent: claims a number, plays, pushes, and learns where that is its role."""
+
+import anyio
+import structlog
+import torch
+from anyio import CancelScope, create_memory_object_stream, to_thread
+from anyio.abc import TaskGroup
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from borgagent.acting import ActingProgress, act, follow, push
+from borgagent.actor import Actor
+from borgagent.checkpoint import load_checkpoint
+from borgagent.environment import open_environment
+from borgagent.learner import Learner, choose_device
+from borgagent.learning import Learning
+from borgagent.membership import Membership, join
+from borgagent.network import QNetwork
+from borgagent.reporting import Reporter
+from borgagent.schedule import agent_epsilon, linear
+from borgagent.settings import AgentOverrides, AgentSettings
+from borgcore.connection import address_of, open_redis, server_error
+from borgcore.errors import CorruptDataError
+from borgcore.replay import Replay, ReplaySpec, Transition, open_replay
+from borgcore.weights import decode_weights, fetch_weights, weights_size_limit
+
+_MAX_PENDING = 2  # chunks of play waiting to be pushed
+_log = structlog.get_logger()
+
+
+async def serve(settings: AgentSettings, intake: CancelScope) -> None:
+    """Play and learn until ``intake`` is cancelled, then push what was played and finish what was sampled.
+
+    Raises:
+        ServerError: Redis was away, or gave no answer, for longer than the settings allow.
+    """
+    torch.set_num_threads(settings.learner.threads)
+    one_copy = settings.environment.model_copy(update={"envs": 1})
+    actions = len((await to_thread.run_sync(open_environment, settings.game, one_copy)).actions_A)
+    spec = settings.spec(actions)
+    device = choose_device(settings.device)
+    async with open_redis(settings.redis) as redis:
+        try:
+            await _take_part(redis, settings, spec, device, intake)
+        except* (RedisError, TimeoutError) as lost:
+            raise server_error(_first(lost), address_of(redis)) from None
+
+
+async def _take_part(
+    redis: Redis, settings: AgentSettings, spec: ReplaySpec, device: torch.device, intake: CancelScope
+) -> None:
+    async with open_replay(redis, settings.run, spec, settings.replay) as replay, join(redis, settings) as membership:
+        agent = Agent(redis, replay, settings, spec=spec, membership=membership, device=device)
+        async with anyio.create_task_group() as background:
+            background.start_soon(membership.hold)
+            background.start_soon(agent.reporter.run)
+            await agent.work(intake, background)
+            background.cancel_scope.cancel()
+        await agent.reporter.write()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class Agent:
+    """What the stages of one agent share."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        replay: Replay,
+        settings: AgentSettings,
+        *,
+        spec: ReplaySpec,
+        membership: Membership,
+        device: torch.device,
+    ) -> None:
+        self.acting = ActingProgress()
+        self.reporter = Reporter(redis, settings, membership, self.acting)
+        self._redis = redis
+        self._replay = replay
+        self._settings = settings
+        self._spec = spec
+        self._membership = membership
+        self._device = device
+
+    async def work(self, intake: CancelScope, background: TaskGroup) -> None:
+        """Run the stages; cancelling ``intake`` ends playing and sampling, and the rest runs dry behind them."""
+        send, receive = create_memory_object_stream[list[Transition]](_MAX_PENDING)
+        plays, may_learn = self._settings.learn != "only", self._settings.learn != "never"
+        actor = await to_thread.run_sync(self._actor) if plays else None
+        async with anyio.create_task_group() as stages:
+            stages.start_soon(push, self._replay, receive)
+            async with send:
+                with intake:
+                    async with anyio.create_task_group() as readers:
+                        if actor is not None:
+                            background.start_soon(follow, self._redis, self._weights_key(), actor, self.acting)
+                            readers.start_soon(
+                                act,
+                                actor,
+                                self._replay,
+                                send,
+                                self.acting,
+                                self._epsilon,
+                                self._settings.actor.chunk_steps,
+                            )
+                        if may_learn:
+                            readers.start_soon(self._learn, stages)
+
+    async def _learn(self, stages: TaskGroup) -> None:
+        await self._membership.learns.wait()
+        learner = await to_thread.run_sync(self._learner)
+        owner = self._owner()
+        await self._catch_up(learner)
+        learning = Learning(self._redis, self._replay, learner, self._settings, spec=self._spec, owner=owner)
+        self.reporter.learning = learning.progress
+        await learning.run(stages)
+
+    def _network(self) -> QNetwork:
+        view = self._spec
+        torch.manual_seed(self._settings.seed)  # one initial network for all agents of a run
+        network = QNetwork(self._settings.network, view.stack, view.height, view.width, view.actions)
+        return network.to(self._device)
+
+    def _actor(self) -> Actor:
+        number, settings = self._membership.number, self._settings
+        own = self._overrides()
+        view = settings.environment if own.envs is None else settings.environment.model_copy(update={"envs": own.envs})
+        seed = settings.seed * 1_000_003 + number if own.seed is None else own.seed
+        environment = open_environment(settings.game, view)
+        return Actor(environment, self._network().requires_grad_(requires_grad=False), settings.actor, seed % 2**31)
+
+    def _learner(self) -> Learner:
+        settings = self._settings
+        learner = Learner(self._network(), settings.learner, self._device)
+        folder = settings.checkpoints_of(self._owner())
+        if load_checkpoint(folder, learner, settings.network, self._spec):
+            _log.info("checkpoint_loaded", path=str(folder), updates=learner.updates)
+        return learner
+
+    async def _catch_up(self, learner: Learner) -> None:
+        """Where published weights are newer than the checkpoint, go on from them, with the checkpoint's optimiser."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in learner.online.state_dict().items()}
+        limit = weights_size_limit(shapes)
+        try:
+            newer = await fetch_weights(self._redis, self._weights_key(), learner.updates + 1, limit)
+            if newer is not None:
+                learner.take_weights(decode_weights(newer.data, shapes))
+                learner.updates = newer.version - 1
+                _log.info("weights_taken_over", updates=learner.updates)
+        except CorruptDataError as error:
+            _log.warning("weights_refused", reason=str(error), consequence="learning goes on from the checkpoint")
+
+    def _epsilon(self) -> float:
+        """Epsilon at the run's present number of transitions."""
+        actor, own = self._settings.actor, self._overrides()
+        if own.epsilon is not None:
+            return own.epsilon
+        annealed = linear(actor.epsilon_start, actor.epsilon_end, actor.epsilon_steps, self._replay.inserted)
+        return agent_epsilon(number=self._membership.number, agents=self._membership.agents, annealed=annealed)
+
+    def _overrides(self) -> AgentOverrides:
+        return self._settings.agents.get(self._membership.number, AgentOverrides())
+
+    def _owner(self) -> int | None:
+        """Whose weights and checkpoints: the run's, or this agent's own."""
+        return self._membership.number if self._settings.learn == "private" else None
+
+    def _weights_key(self) -> str:
+        return self._settings.keys.weights(self._owner())

@@ -1,0 +1,29 @@
+"""That learning works, through the whole path: agents, their memory in Redis, sampling, training, published weights."""
+
+import pytest
+from redis.asyncio import Redis
+
+from borgcore.reports import mean_return
+
+from .process import StartAgent, reports_of, within
+
+UPDATES = 6_000  # of 64 transitions; about 1,000 suffice
+RETURN = 0.9  # of 1.0; random play returns -0.6
+EPISODES = 100
+
+
+@pytest.mark.learning
+@pytest.mark.timeout(180)
+async def test_two_agents_learn_catch_from_one_memory(start_agent: StartAgent, redis: Redis) -> None:
+    for _ in range(2):
+        start_agent("--lease-s", "4")
+
+    async def learned() -> tuple[int, float] | None:
+        reports = await reports_of(redis)
+        updates = max((report.learner.updates for report in reports.values() if report.learner), default=0)
+        mean = mean_return([episode for report in reports.values() for episode in report.recent], EPISODES)
+        assert updates <= UPDATES, f"{updates} updates and a mean return of {mean} over the last {EPISODES} episodes"
+        return (updates, mean) if len(reports) == 2 and mean is not None and mean >= RETURN else None
+
+    updates, mean = await within(learned, limit_s=170.0)
+    print(f"mean return {mean:.2f} after {updates} updates")  # noqa: T201  # what the margin is; shown on failure or by -s

@@ -1,0 +1,42 @@
+import pytest
+
+from borgagent.schedule import LADDER_FROM, agent_epsilon, ladder_epsilon, linear
+
+
+@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (25, 0.775), (50, 0.55), (100, 0.1), (10_000, 0.1)])
+def test_linear_falls_evenly_and_then_stays(step: int, value: float) -> None:
+    assert linear(1.0, 0.1, 100, step) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("number", "agents", "value"),
+    [
+        (1, 8, 0.4),
+        (2, 8, 0.4**2),
+        (8, 8, 0.4**8),
+        (1, 360, 0.4),  # Horgan et al. 2018: 360 actors, base 0.4, alpha 7
+        (180, 360, 0.4 ** (1 + 7 * 179 / 359)),
+        (360, 360, 6.5536e-4),
+        (1, 1, 0.4),
+    ],
+)
+def test_the_ladder_is_that_of_ape_x(number: int, agents: int, value: float) -> None:
+    assert ladder_epsilon(number, agents) == pytest.approx(value)
+
+
+def test_a_number_beyond_the_count_stands_on_the_lowest_rung() -> None:
+    assert ladder_epsilon(9, 8) == ladder_epsilon(8, 8)
+
+
+def test_few_agents_all_follow_the_annealed_value() -> None:
+    assert {agent_epsilon(number=n, agents=LADDER_FROM - 1, annealed=0.03) for n in (1, 2, 3)} == {0.03}
+
+
+def test_many_agents_stand_on_the_ladder_once_the_annealed_value_has_fallen_below_it() -> None:
+    assert [agent_epsilon(number=n, agents=4, annealed=0.01) for n in (1, 2, 3, 4)] == [
+        pytest.approx(0.4),
+        pytest.approx(0.4 ** (1 + 7 / 3)),
+        pytest.approx(0.01),
+        pytest.approx(0.01),
+    ]
+    assert [agent_epsilon(number=n, agents=4, annealed=1.0) for n in (1, 4)] == [1.0, 1.0]
