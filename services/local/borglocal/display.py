@@ -1,0 +1,121 @@
+"""Where a session says what happens: a live table on a terminal, plain lines elsewhere."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from time import monotonic
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from borglocal.progress import Progress
+from borglocal.table import render_line, render_table
+
+LINE_PERIOD_S = 10.0  # of plain progress lines
+
+
+class Display(Protocol):
+    """What a session needs to be seen."""
+
+    def say(self, text: str) -> None:
+        """Say what happened, for good."""
+
+    def show_phase(self, text: str) -> None:
+        """Show what is under way, until something else is."""
+
+    def show(self, progress: Progress) -> None:
+        """Show how the run stands."""
+
+
+class SturdyConsole(Console):
+    """A console whose reader may go away (``borg up | head``) without ending the run."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class TerminalDisplay:
+    """A table that is refreshed in place; what is said scrolls above it."""
+
+    def __init__(self, console: Console, live: Live) -> None:
+        self._console = console
+        self._live = live
+        self._progress: Progress | None = None
+
+    def say(self, text: str) -> None:
+        """Print above the table."""
+        with suppress(OSError):  # the terminal was closed
+            self._console.print(Text(text))
+
+    def show_phase(self, text: str) -> None:
+        """Show it above the newest figures, where there are any."""
+        shown = Text(text, style="italic") if self._progress is None else render_table(self._progress, text)
+        with suppress(OSError):
+            self._live.update(shown, refresh=True)
+
+    def show(self, progress: Progress) -> None:
+        """Refresh the table."""
+        self._progress = progress
+        with suppress(OSError):
+            self._live.update(render_table(progress), refresh=True)
+
+
+class PlainDisplay:
+    """One line at a time, each with the time of day; progress every ``LINE_PERIOD_S``."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._phase = ""
+        self._phase_at_s = self._shown_at_s = float("-inf")
+        self._unshown: Progress | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        with suppress(OSError):
+            self._console.print(Text(f"{datetime.now().astimezone():%H:%M:%S} {text}"), soft_wrap=True, highlight=False)
+
+    def show_phase(self, text: str) -> None:
+        """Print a new phase at once, changed figures of the same one once per period."""
+        kind, now_s = text.split(":", maxsplit=1)[0], monotonic()
+        if kind != self._phase or now_s - self._phase_at_s >= LINE_PERIOD_S:
+            self._phase, self._phase_at_s = kind, now_s
+            self.say(text)
+
+    def show(self, progress: Progress) -> None:
+        """Print the figures once per period."""
+        self._unshown = progress
+        if monotonic() - self._shown_at_s >= LINE_PERIOD_S:
+            self._shown_at_s = monotonic()
+            self.close()
+
+    def close(self) -> None:
+        """Print the newest figures, unless they are printed."""
+        if self._unshown is not None:
+            self.say(render_line(self._unshown))
+            self._unshown = None
+
+
+@contextmanager
+def open_display() -> Iterator[Display]:
+    """Choose by what standard output is."""
+    console = SturdyConsole()
+    if not console.is_terminal:
+        plain = PlainDisplay(console)
+        yield plain
+        plain.close()
+        return
+    live = Live(console=console, auto_refresh=False)
+    with suppress(OSError):
+        live.start()
+    try:
+        yield TerminalDisplay(console, live)
+    finally:
+        with suppress(OSError):
+            live.stop()

@@ -1,0 +1,67 @@
+"""Children end with their parent, even when that is killed with -9.
+
+``python -m borglocal.leash PARENT COMMAND...`` asks the kernel (Linux alone has this) to kill the process when its
+parent ends, checks that the parent is still there, and becomes COMMAND. The kernel's promise hangs on the parent's
+*thread*: start children from the main thread only. It survives exec, so COMMAND needs to know nothing of it.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_CANNOT_START = 127  # as a shell reports a program it cannot start
+_ORPHANED = 1
+
+
+def leash_command(command: list[str]) -> list[str]:
+    """Put ``command`` on a leash that this process holds."""
+    return [sys.executable, "-P", "-m", "borglocal.leash", str(os.getpid()), *command]
+
+
+def end_with_uv() -> bool:
+    """End by SIGTERM when the ``uv run`` above us is killed; with -9 it could not pass a signal on.
+
+    Only then: a shell may well end before us, as under nohup.
+
+    Returns:
+        Whether uv started us.
+    """
+    parent = os.getppid()
+    if sys.platform != "linux" or _name_of(parent) != "uv":
+        return False
+    _ask_kernel(signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return True
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _ask_kernel(death_signal: signal.Signals) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+
+
+def _main(parent: int, command: list[str]) -> int:
+    if sys.platform == "linux":
+        # SIGKILL, not SIGTERM: nobody is left to cut off a drain that hangs. It costs the work since the last
+        # checkpoint; of Valkey nothing, for it hands its log to the kernel before it answers.
+        _ask_kernel(signal.SIGKILL)
+    if os.getppid() != parent:
+        return _ORPHANED
+    try:
+        os.execvp(command[0], command)  # noqa: S606  # that is the job
+    except OSError as error:
+        sys.stderr.write(f"cannot start {command[0]}: {error.strerror}\n")
+        return _CANNOT_START
+
+
+if __name__ == "__main__":
+    sys.exit(_main(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,39 @@
+"""What this machine, or the container we are in, has to give."""
+
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def count_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def read_memory_bytes(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Size of the machine's memory, or of our cgroup's where that is smaller."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([total, *_read_limits(cgroups, own)])
+
+
+def _read_limits(cgroups: Path, own: Path) -> list[int]:
+    """Limits of our cgroup and of all above it: version 2, and the root of version 1."""
+    paths = [cgroups / "memory.max", cgroups / "memory" / "memory.limit_in_bytes"]
+    try:
+        names = [line.split("::", 1)[1] for line in own.read_text().splitlines() if line.startswith("0::")]
+    except OSError:
+        names = []
+    for name in names:
+        group = cgroups / name.strip("/")
+        paths += [folder / "memory.max" for folder in (group, *group.parents) if folder.is_relative_to(cgroups)]
+    return [limit for limit in map(_read_limit, paths) if limit is not None]
+
+
+def _read_limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # absent, or the word "max"
+        return None

@@ -1,0 +1,174 @@
+"""What the command line and, for a resumed run, its record ask for, put together and checked before anything starts."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from borgagent.presets import PRESETS
+from borgcore.errors import MismatchError, SettingsError
+from borgcore.settings import RedisSettings, RunName
+from borglocal.folder import RunFolder, lock_run
+from borglocal.machine import count_cores
+from borglocal.record import RunRecord, list_runs, read_record, write_record
+
+PASSWORD_VARIABLE = "BORG_REDIS_PASSWORD"  # noqa: S105  # its name
+DEFAULT_GAME = "pong"
+DEFAULT_AGENTS = 2
+_MAX_SEED = 1 << 31
+_RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The command line of ``borg up``; None where nothing was given."""
+
+    agents: int | None = None
+    game: str | None = None
+    preset: str | None = None
+    seed: int | None = None
+    capacity: int | None = None
+    redis_url: str | None = None
+    run: str | None = None
+    resume: bool = False
+    for_s: float | None = None
+    until_return: float | None = None
+    runs: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One ``borg up``, decided."""
+
+    folder: RunFolder
+    record: RunRecord
+    resumed: bool = False
+    for_s: float | None = None
+    until_return: float | None = None
+    grace_s: float = 10.0  # for an agent to drain, its checkpoint apart
+    lock_file: int | None = None  # descriptor that children inherit
+
+    def external_redis(self) -> RedisSettings | None:
+        """How to reach a server of the user's own; None for the embedded one."""
+        if self.record.redis_url is None:
+            return None
+        password = os.environ.get(PASSWORD_VARIABLE)
+        ca_file = os.environ.get("BORG_REDIS_CA_FILE")
+        return RedisSettings(
+            url=self.record.redis_url,
+            password=SecretStr(password) if password else None,
+            ca_file=Path(ca_file) if ca_file else None,
+        )
+
+
+@contextmanager
+def open_plan(flags: Flags) -> Iterator[Plan]:
+    """Decide, make or find the run's folder, and hold its lock.
+
+    A password inside the URL moves to the environment: it must reach neither run.json nor a command line.
+
+    Raises:
+        SettingsError: a wrong value, the run exists already or runs already.
+        MismatchError: a flag contradicts the run that is resumed.
+    """
+    if flags.run is not None:
+        _check_name(flags.run)
+    if flags.preset is not None and flags.preset not in ("auto", *PRESETS):
+        expected = ", ".join(("auto", *PRESETS))
+        raise SettingsError(f"--preset: found {flags.preset!r}; expected one of {expected}; nothing was started")
+    flags = _hide_password(flags)
+    folder = _find(flags) if flags.resume else _create(flags)
+    with lock_run(folder) as lock_file:
+        record = _merge(read_record(folder), flags, folder) if flags.resume else _new_record(flags)
+        write_record(folder, record.started())
+        yield Plan(folder, record, flags.resume, flags.for_s, flags.until_return, lock_file=lock_file)
+
+
+def _new_record(flags: Flags) -> RunRecord:
+    return RunRecord(
+        game=flags.game or DEFAULT_GAME,
+        preset=flags.preset or "auto",
+        agents=flags.agents or min(DEFAULT_AGENTS, count_cores()),
+        seed=secrets.randbelow(_MAX_SEED) if flags.seed is None else flags.seed,
+        capacity=flags.capacity,
+        redis_url=flags.redis_url,
+    )
+
+
+def _create(flags: Flags) -> RunFolder:
+    if flags.run is not None:
+        folder = RunFolder(flags.runs / flags.run)
+        folder.create()
+        return folder
+    game = re.sub(r"[^a-z0-9]+", "-", (flags.game or DEFAULT_GAME).lower()).strip("-")[:40] or "run"
+    name = f"{game}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    attempt = 1
+    while True:
+        folder = RunFolder(flags.runs / (name if attempt == 1 else f"{name}-{attempt}"))
+        try:
+            folder.create()
+        except SettingsError:  # another one began in this very second
+            attempt += 1
+            continue
+        return folder
+
+
+def _find(flags: Flags) -> RunFolder:
+    if flags.run is None:
+        runs = list_runs(flags.runs)
+        if not runs:
+            raise SettingsError(f"nothing to resume: {flags.runs} holds no run; start one without --resume")
+        return runs[0][0]
+    folder = RunFolder(flags.runs / flags.run)
+    if not folder.path.is_dir():
+        raise SettingsError(
+            f"nothing to resume: there is no run {flags.run} in {flags.runs}; borg runs lists what is there"
+        )
+    return folder
+
+
+def _merge(record: RunRecord, flags: Flags, folder: RunFolder) -> RunRecord:
+    """Agents and seed may change from one start to the next; what the stored transitions depend on may not."""
+    for name in ("game", "preset", "capacity", "redis_url"):
+        asked, stored = getattr(flags, name), getattr(record, name)
+        if asked is not None and asked != stored:
+            flag = "--" + name.replace("_", "-")
+            made = "without it" if stored is None else f"with {stored}"
+            raise MismatchError(
+                f"{flag} {asked} contradicts run {folder.run}, which was made {made}; leave {flag} out "
+                "to go on with it, or start a new run; nothing was started"
+            )
+    changes = {"agents": flags.agents, "seed": flags.seed}
+    return record.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def _check_name(run: str) -> None:
+    try:
+        _RUN_NAME.validate_python(run)
+    except ValidationError:
+        raise SettingsError(
+            f"--run: found {run[:80]!r}; expected up to 64 letters, digits, dots, dashes and underscores, "
+            "the first a letter or digit; nothing was started"
+        ) from None
+
+
+def _hide_password(flags: Flags) -> Flags:
+    if flags.redis_url is None:
+        return flags
+    try:
+        url = urlsplit(flags.redis_url)
+        password = url.password
+    except ValueError:
+        raise SettingsError("--redis-url: found a value that is no URL; nothing was started") from None
+    if password is None:
+        return flags
+    os.environ[PASSWORD_VARIABLE] = unquote(password)
+    user, host = url.username or "", url.netloc.rsplit("@", 1)[1]
+    return replace(flags, redis_url=urlunsplit(url._replace(netloc=f"{user}@{host}" if user else host)))

@@ -1,0 +1,59 @@
+"""What a run looks like at one moment, read from its Redis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from borgagent.presets import PRESETS, PresetName, choose_preset
+from borgcore.replay import ReplayStats
+from borgcore.reports import AgentReport, mean_return
+
+JUDGED_EPISODES = 20  # newest episodes of all agents whose mean --until-return compares
+SILENT_S = 5.0  # an agent reports once a second
+_NVIDIA = Path("/dev/nvidiactl")  # there where a driver is; asking torch would load it into this process
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run, now."""
+
+    run: str
+    game: str
+    agents: int  # processes that were asked for
+    now_s: float  # Unix time
+    elapsed_s: float
+    for_s: float | None
+    warmup: int  # transitions stored before learning begins
+    reports: Sequence[AgentReport]
+    stats: ReplayStats | None
+    answering: bool = True
+
+    @property
+    def pooled_return(self) -> float | None:
+        """Mean return over the newest episodes of all agents together; None before there are enough."""
+        return mean_return([episode for report in self.reports for episode in report.recent], JUDGED_EPISODES)
+
+    @property
+    def phase(self) -> str:
+        """What the run is busy with."""
+        if not self.answering:
+            return "Redis does not answer"
+        stored = self.stats.size if self.stats else 0
+        if any(report.learner and report.learner.updates for report in self.reports):
+            return "learning"
+        if not self.reports:
+            return f"starting {self.agents} agent{'s' if self.agents != 1 else ''}"
+        if stored < self.warmup:
+            return f"agents warm up: {stored:,} of {self.warmup:,} transitions before learning"
+        return "the learner begins"
+
+    def silent(self, report: AgentReport) -> bool:
+        """Whether an agent has not reported for a while."""
+        return self.now_s - report.at_s > SILENT_S
+
+
+def warmup_size(preset: str, game: str) -> int:
+    """Transitions that a preset wants before learning begins."""
+    names: dict[str, PresetName] = {"auto": "auto", "tiny": "tiny", "small": "small", "nature": "nature"}
+    chosen = choose_preset(names.get(preset, "auto"), game, cuda=_NVIDIA.exists())
+    return int(PRESETS[chosen]["replay"]["min_size"])

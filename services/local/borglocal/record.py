@@ -1,0 +1,92 @@
+"""``run.json``: the settings that made a run, with the borg version, and how it ended last."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from borgcore.errors import BorgError, CorruptDataError
+from borglocal.folder import RunFolder, is_running
+
+_RUNNING = "running"
+
+
+def borg_version() -> str:
+    """The version of the borg command."""
+    return version("borglocal")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RunRecord(BaseModel):
+    """What a resumed run needs to know of its past."""
+
+    model_config = ConfigDict(frozen=True)
+
+    game: str
+    preset: str
+    agents: PositiveInt
+    seed: NonNegativeInt
+    capacity: PositiveInt | None = None
+    redis_url: str | None = None  # None: the embedded Valkey
+    borg: str = Field(default_factory=borg_version)
+    created: datetime = Field(default_factory=_now)
+    updated: datetime = Field(default_factory=_now)
+    state: str = _RUNNING
+    exit_code: int | None = None
+
+    def started(self) -> "RunRecord":
+        """Record that it runs, by this version of borg."""
+        return self.model_copy(update={"state": _RUNNING, "exit_code": None, "updated": _now(), "borg": borg_version()})
+
+    def ended(self, state: str, exit_code: int) -> "RunRecord":
+        """Record how it ended."""
+        return self.model_copy(update={"state": state, "exit_code": exit_code, "updated": _now()})
+
+    def describe_state(self, folder: RunFolder) -> str:
+        """Say how the run stands; one whose borg was killed still says that it runs."""
+        if self.state != _RUNNING:
+            return self.state
+        return _RUNNING if is_running(folder) else "killed"
+
+
+def write_record(folder: RunFolder, record: RunRecord) -> None:
+    """Replace run.json in one step."""
+    new = folder.record.with_suffix(".json.new")
+    try:
+        new.write_text(record.model_dump_json(indent=2) + "\n")
+        new.replace(folder.record)
+    except OSError as error:
+        raise BorgError(f"cannot write {folder.record}: {error.strerror}") from None
+
+
+def read_record(folder: RunFolder) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        CorruptDataError: it is absent or not what borg writes.
+    """
+    try:
+        return RunRecord.model_validate_json(folder.record.read_bytes())
+    except OSError as error:
+        raise CorruptDataError(f"cannot read {folder.record}: {error.strerror}; nothing was started") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CorruptDataError(
+            f"{folder.record} is no run record: {where}: {first['msg'].lower()}; nothing was started"
+        ) from None
+
+
+def list_runs(runs: Path) -> list[tuple[RunFolder, RunRecord]]:
+    """Find the runs of a folder, newest first; what is no run is left out."""
+    found = []
+    for path in runs.iterdir() if runs.is_dir() else ():
+        try:
+            found.append((folder := RunFolder(path), read_record(folder)))
+        except CorruptDataError:
+            continue
+    return sorted(found, key=lambda pair: pair[1].updated, reverse=True)

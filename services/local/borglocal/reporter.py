@@ -1,0 +1,92 @@
+"""Reads the run's progress, shows it, and ends the session when it has come to what was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import time
+
+import anyio
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from borgcore.connection import open_redis
+from borgcore.errors import BorgError
+from borgcore.replay import ReplayStats, read_stats
+from borgcore.reports import AgentReport, read_reports
+from borgcore.settings import RedisSettings
+from borglocal.duration import format_duration
+from borglocal.plan import Plan
+from borglocal.progress import JUDGED_EPISODES, Progress, warmup_size
+from borglocal.session import EXIT_TOO_EARLY, Session
+
+PERIOD_S = 0.5  # of reading and showing
+
+
+@dataclass
+class Reporter:
+    """The progress of one session."""
+
+    session: Session
+    plan: Plan
+    began_s: float = field(default_factory=time)
+    reports: Sequence[AgentReport] = ()
+    stats: ReplayStats | None = None
+
+    async def watch(self, settings: RedisSettings) -> None:
+        """Show progress until cancelled, whether or not Redis answers."""
+        while True:
+            try:
+                async with open_redis(settings) as redis:
+                    await self._follow(redis)
+            except (BorgError, RedisError, OSError):  # the agents, or whoever watches the server, say what that means
+                self._show(answering=False)
+            await anyio.sleep(PERIOD_S)
+
+    async def keep_time(self) -> None:
+        """End the session when its time is over."""
+        if self.plan.for_s is None:
+            return
+        await anyio.sleep(self.plan.for_s)
+        span, wanted = format_duration(self.plan.for_s), self.plan.until_return
+        if wanted is None:
+            self.session.end(f"its time of {span} is over")
+            return
+        reached = self._progress().pooled_return
+        found = "too few episodes have ended" if reached is None else f"it is {reached:.2f}"
+        self.session.end(
+            f"its time of {span} is over before the mean return reached {wanted:g}: {found}", EXIT_TOO_EARLY
+        )
+
+    async def _follow(self, redis: Redis) -> None:
+        while True:
+            found = await read_reports(redis, self.plan.folder.run)
+            self.reports = [report for report in found if report.at_s >= self.began_s]  # not an earlier session's
+            self.stats = await read_stats(redis, self.plan.folder.run)
+            self.session.played = self.session.played or bool(self.reports)
+            self._show(answering=True)
+            self._judge()
+            await anyio.sleep(PERIOD_S)
+
+    def _judge(self) -> None:
+        reached, wanted = self._progress().pooled_return, self.plan.until_return
+        if reached is not None and wanted is not None and reached >= wanted:
+            self.session.end(
+                f"the mean return over the newest {JUDGED_EPISODES} episodes is {reached:.2f}, {wanted:g} was asked for"
+            )
+
+    def _show(self, *, answering: bool) -> None:
+        self.session.display.show(self._progress(answering=answering))
+
+    def _progress(self, *, answering: bool = True) -> Progress:
+        record = self.plan.record
+        return Progress(
+            run=self.plan.folder.run,
+            game=record.game,
+            agents=record.agents,
+            now_s=time(),
+            elapsed_s=time() - self.began_s,
+            for_s=self.plan.for_s,
+            warmup=warmup_size(record.preset, record.game),
+            reports=self.reports,
+            stats=self.stats,
+            answering=answering,
+        )

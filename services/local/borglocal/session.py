@@ -1,0 +1,83 @@
+"""What the tasks of one ``borg up`` share: how it ends, and where they say so."""
+
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+from anyio import TASK_STATUS_IGNORED, CancelScope
+from anyio.abc import TaskStatus
+
+from borglocal.display import Display
+
+EXIT_FAILED = 1
+EXIT_SERVER = 3
+EXIT_TOO_EARLY = 5  # --for ended before --until-return was reached
+EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
+_ONE_PRESS_S = 0.5  # a terminal, uv and a supervisor may each pass on the same request
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a session ended, and the exit code that says it."""
+
+    text: str
+    exit_code: int = 0
+
+
+class Session:
+    """How one ``borg up`` ends: the first ending counts, ``intake`` stops the work, ``cutoff`` stops the waiting."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.intake = CancelScope()
+        self.cutoff = CancelScope()
+        self.ending: Ending | None = None
+        self.played = False  # an agent has reported, so there may be something worth keeping
+
+    def end(self, text: str, exit_code: int = 0) -> None:
+        """Begin the drain, unless it has begun."""
+        if self.ending is None:
+            self.ending = Ending(text, exit_code)
+            self.display.show_phase(f"stopping: {text} (Ctrl-C cuts the drain off)")
+        self.intake.cancel()
+
+    def fail(self, text: str, exit_code: int = EXIT_FAILED) -> None:
+        """Say what failed while draining; a failure that came first keeps its code."""
+        self.display.say(text)
+        if self.ending is None or self.ending.exit_code == 0:
+            self.ending = Ending(text, exit_code)
+
+    def cut_off(self, text: str) -> None:
+        """Record that the drain was cut off, whatever began it."""
+        self.display.say(text)
+        self.ending = Ending(text, EXIT_CUT_OFF)
+
+    async def heed_signals(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Drain at the first Ctrl-C, SIGTERM or loss of the terminal; cut off at the second Ctrl-C or SIGTERM."""
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+            heeded.append(signal.SIGHUP)
+        try:
+            with anyio.open_signal_receiver(*heeded) as signals:
+                task_status.started()
+                await self._listen(signals)
+        finally:
+            for number in heeded:  # all has ended; what is left, run.json, takes no time and is not to be torn
+                signal.signal(number, signal.SIG_IGN)
+
+    async def _listen(self, signals: AsyncIterator[signal.Signals]) -> None:
+        first_s: float | None = None
+        async for number in signals:
+            now_s = anyio.current_time()
+            if first_s is None:
+                first_s = now_s
+                self._begin(number)
+            elif now_s - first_s > _ONE_PRESS_S and number != signal.SIGHUP:
+                self.cutoff.cancel()
+
+    def _begin(self, number: signal.Signals) -> None:
+        source = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if self.ending is not None:
+            self.display.say(f"{source}: stopping already; once more cuts it off")
+        self.end(f"stopped by {source}")

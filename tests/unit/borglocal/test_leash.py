@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from borglocal.leash import end_with_uv, leash_command
+
+
+def test_a_leashed_command_keeps_its_process_and_its_exit_code() -> None:
+    command = leash_command([sys.executable, "-c", "import os, sys; print(os.getpid()); sys.exit(7)"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        written, _ = child.communicate(timeout=20)
+    assert child.returncode == 7
+    assert int(written) == child.pid
+
+
+def test_a_command_that_cannot_start_is_named() -> None:
+    ended = subprocess.run(leash_command(["/absent/program"]), capture_output=True, text=True, check=False, timeout=20)
+    assert ended.returncode == 127
+    assert ended.stderr == "cannot start /absent/program: No such file or directory\n"
+
+
+def test_a_command_whose_parent_is_gone_does_not_start() -> None:
+    command = leash_command([sys.executable, "-c", "print('started')"])
+    position = command.index(str(os.getpid()))
+    command[position] = str(os.getppid())  # not ours
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names processes this way")
+def test_a_test_runner_is_not_taken_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    assert not end_with_uv()

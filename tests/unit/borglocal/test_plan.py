@@ -1,0 +1,117 @@
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from borgcore.errors import BorgError, CorruptDataError, MismatchError, SettingsError
+from borglocal.folder import RunFolder
+from borglocal.plan import PASSWORD_VARIABLE, Flags, open_plan
+from borglocal.record import read_record
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> Flags:
+    return Flags(runs=tmp_path)
+
+
+def make(flags: Flags) -> RunFolder:
+    with open_plan(flags) as plan:
+        return plan.folder
+
+
+def test_a_run_is_named_for_its_game_and_time_and_its_settings_are_kept(flags: Flags) -> None:
+    with open_plan(flags) as plan:
+        assert plan.folder.run.startswith("pong-20")
+        assert plan.record.agents in {1, 2}
+        kept = read_record(plan.folder)
+    assert (kept.game, kept.preset, kept.seed, kept.state) == ("pong", "auto", plan.record.seed, "running")
+
+
+def test_two_unnamed_runs_of_one_second_get_two_names(flags: Flags) -> None:
+    assert make(flags) != make(flags)
+
+
+def test_a_resumed_run_needs_no_flags_again(flags: Flags) -> None:
+    made = make(replace(flags, run="one", game="catch", agents=3, seed=5, capacity=100))
+    with open_plan(replace(flags, resume=True)) as plan:
+        assert plan.resumed
+        assert plan.folder == made
+        assert (plan.record.game, plan.record.agents, plan.record.seed, plan.record.capacity) == ("catch", 3, 5, 100)
+
+
+def test_resume_without_a_name_takes_the_newest(flags: Flags) -> None:
+    make(replace(flags, run="b"))
+    make(replace(flags, run="a"))
+    with open_plan(replace(flags, resume=True)) as plan:
+        assert plan.folder.run == "a"
+    with open_plan(replace(flags, resume=True, run="b")) as plan:
+        assert plan.folder.run == "b"
+
+
+def test_a_resumed_run_may_have_another_number_of_agents(flags: Flags) -> None:
+    make(replace(flags, run="one", agents=1))
+    with open_plan(replace(flags, resume=True, agents=4)) as plan:
+        assert plan.record.agents == 4
+    assert read_record(plan.folder).agents == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"game": "breakout"}, "--game breakout contradicts run one, which was made with pong; leave --game out"),
+        ({"preset": "nature"}, "--preset nature contradicts run one, which was made with auto"),
+        ({"capacity": 5}, "--capacity 5 contradicts run one, which was made without it"),
+        ({"redis_url": "redis://elsewhere"}, "--redis-url redis://elsewhere contradicts run one"),
+    ],
+)
+def test_a_flag_that_contradicts_the_run_is_refused(flags: Flags, change: dict[str, Any], text: str) -> None:
+    folder = make(replace(flags, run="one", game="pong"))
+    before = folder.record.read_bytes()
+    with pytest.raises(MismatchError, match=text), open_plan(replace(flags, resume=True, **change)):
+        pass
+    assert folder.record.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"resume": True}, SettingsError, "nothing to resume: .* holds no run"),
+        ({"resume": True, "run": "absent"}, SettingsError, "nothing to resume: there is no run absent"),
+        ({"run": "../up"}, SettingsError, r"--run: found '\.\./up'; expected up to 64 letters"),
+        ({"preset": "huge"}, SettingsError, "--preset: found 'huge'; expected one of auto, tiny, small, nature"),
+        ({"runs": Path("/dev/null/runs")}, BorgError, "cannot make /dev/null/runs/.*: Not a directory"),
+    ],
+)
+def test_a_wrong_flag_is_one_clear_line(
+    flags: Flags, change: dict[str, Any], error: type[BorgError], text: str
+) -> None:
+    with pytest.raises(error, match=text) as caught, open_plan(replace(flags, **change)):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_record_is_named_not_guessed(flags: Flags) -> None:
+    folder = make(replace(flags, run="one"))
+    folder.record.write_text("{}")
+    with (
+        pytest.raises(CorruptDataError, match="is no run record: game: field required"),
+        open_plan(replace(flags, resume=True, run="one")),
+    ):
+        pass
+
+
+def test_a_password_in_the_url_reaches_neither_the_record_nor_a_command_line(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "")
+    with open_plan(replace(flags, run="one", redis_url="redis://user:s%40cret@somewhere:1234/2")) as plan:
+        redis = plan.external_redis()
+    assert redis is not None
+    assert redis.url == "redis://user@somewhere:1234/2"
+    assert redis.password is not None
+    assert redis.password.get_secret_value() == os.environ[PASSWORD_VARIABLE] == "s@cret"
+    assert "cret" not in plan.folder.record.read_text()
+    assert not stat.S_IMODE(plan.folder.lock.stat().st_mode) & 0o077
