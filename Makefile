@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: run test lint types proto lock bench-replay clean help
+.PHONY: run test lint types proto lock bench-replay bench-learner clean help
 
 BIN := .venv/bin
 SYNCED := .venv/.synced
@@ -41,9 +41,12 @@ lock: ## Write requirements/<member>.txt with hashes; the next target installs w
 bench-replay: $(SYNCED) ## Measure the replay memory; prints JSON lines
 	@exec $(BIN)/python -m bench.replay $(ARGS)
 
+bench-learner: $(SYNCED) ## Measure a real learner, GPU included: make bench-learner ARGS="--preset nature"
+	@exec $(BIN)/python -m bench.learner $(ARGS)
+
 clean: ## Remove environments and caches; runs/ stays
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
 	find bench libs services tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
