@@ -21,6 +21,7 @@ from borgcore.replay import Batch, Replay, ReplaySpec
 from borgcore.weights import Weights, encode_weights, publish_weights
 
 CENTRE_BATCHES = 16  # batches whose mean image is subtracted from all frames from then on
+_COUNT_PERIOD_S = 0.25  # a wait for data that lasts is counted this often, so that each report shows its share
 _MAX_READY = 2  # batches waiting for the train step, on top of those being sampled
 _log = structlog.get_logger()
 
@@ -142,17 +143,19 @@ class Learning:
             await keep_send.send(await self._snapshot())
 
     async def _next(self, ready: MemoryObjectReceiveStream[Sampled]) -> Sampled | None:
-        """The next batch, the wait for it counted; None where sampling has ended."""
-        began, limited = time.monotonic(), self._replay.sample_wait_s
-        try:
-            return await ready.receive()
-        except anyio.EndOfStream:
-            return None
-        finally:
-            waited = time.monotonic() - began
-            limiter = min(waited, self._replay.sample_wait_s - limited)
-            self.progress.limiter_s += limiter
-            self.progress.wait_s += waited - limiter
+        """The next batch, the wait for it counted while it lasts; None where sampling has ended."""
+        while True:
+            began, limited = time.monotonic(), self._replay.sample_wait_s
+            try:
+                with anyio.move_on_after(_COUNT_PERIOD_S):
+                    return await ready.receive()
+            except anyio.EndOfStream:
+                return None
+            finally:
+                waited = time.monotonic() - began
+                limiter = min(waited, self._replay.sample_wait_s - limited)
+                self.progress.limiter_s += limiter
+                self.progress.wait_s += waited - limiter
 
     def _count(self, trained: Trained) -> None:
         if not math.isfinite(trained.loss):

@@ -170,7 +170,8 @@ class _PresetDefaults(InitSettingsSource):
         asked = self.current_state.get("preset", "auto")
         if asked not in ("auto", *PRESETS):
             return {}  # validation names it
-        chosen = choose_preset(asked, game, cuda=torch.cuda.is_available())
+        cuda = self.current_state.get("device") != "cpu" and torch.cuda.is_available()
+        chosen = choose_preset(asked, game, cuda=cuda)
         if (chosen == "tiny") != (game == "catch"):
             raise SettingsError(
                 f"preset {chosen} does not fit {game}: tiny is for catch, small and nature are for Atari; "
