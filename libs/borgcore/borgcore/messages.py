@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -71,18 +72,7 @@ def encode_transitions(spec: ReplaySpec, transitions: Sequence[Transition]) -> l
     """
     for transition in transitions:
         _check(spec, transition)
-    messages = []
-    for transition in transitions:
-        frame = frames.compress(transition.frames_FHW)
-        action, k = transition.action, transition.k
-        # + 0.0 turns -0.0 into 0.0, which the two codecs would pack differently
-        reward, discount = transition.reward + 0.0, transition.discount + 0.0
-        checksum = zlib.crc32(frame, zlib.crc32(_header.pack(action, reward, discount, k)))
-        message = PackedTransition(
-            frames=frame, action=action, reward=reward, discount=discount, k=k, checksum=checksum
-        )
-        messages.append(message.SerializeToString())
-    return messages
+    return [PackedTransition(**_fields(transition)).SerializeToString() for transition in transitions]
 
 
 def decode_transitions(spec: ReplaySpec, messages: Sequence[bytes], out: Batch, first: int) -> list[int]:
@@ -120,14 +110,7 @@ def decode_transitions(spec: ReplaySpec, messages: Sequence[bytes], out: Batch, 
 def encode_transition(spec: ReplaySpec, transition: Transition) -> bytes:
     """Pack one transition by betterproto2: the same bytes as :func:`encode_transitions`, slower."""
     _check(spec, transition)
-    frame = frames.compress(transition.frames_FHW)
-    reward, discount = transition.reward + 0.0, transition.discount + 0.0
-    checksum = zlib.crc32(frame, zlib.crc32(_header.pack(transition.action, reward, discount, transition.k)))
-    return bytes(
-        TransitionMessage(
-            frames=frame, action=transition.action, reward=reward, discount=discount, k=transition.k, checksum=checksum
-        )
-    )
+    return bytes(TransitionMessage(**_fields(transition)))
 
 
 def decode_transition(spec: ReplaySpec, message: bytes) -> Transition:
@@ -142,6 +125,20 @@ def decode_transition(spec: ReplaySpec, message: bytes) -> Transition:
     return Transition(frames_FHW, found.action, found.reward, found.discount, found.k, priority=0.0)
 
 
+def _fields(transition: Transition) -> dict[str, Any]:
+    """Compress the frames and name the message's fields, alike for both codecs."""
+    frame = frames.compress(transition.frames_FHW)
+    action, k = transition.action, transition.k
+    # + 0.0 turns -0.0 into 0.0, which the two codecs would pack differently
+    reward, discount = transition.reward + 0.0, transition.discount + 0.0
+    checksum = _checksum(frame, action, reward, discount, k)
+    return {"frames": frame, "action": action, "reward": reward, "discount": discount, "k": k, "checksum": checksum}
+
+
+def _checksum(frame: bytes, action: int, reward: float, discount: float, k: int) -> int:
+    return zlib.crc32(frame, zlib.crc32(_header.pack(action, reward, discount, k)))
+
+
 def _parse(spec: ReplaySpec, message: bytes, limit_bytes: int) -> PackedTransition:
     """Parse and check everything but the frames' content."""
     if len(message) > limit_bytes:
@@ -150,9 +147,8 @@ def _parse(spec: ReplaySpec, message: bytes, limit_bytes: int) -> PackedTransiti
         found = PackedTransition.FromString(message)
     except DecodeError as error:
         raise CorruptDataError(f"transition: {len(message)} bytes that are none ({error}); it is skipped") from error
-    frame, k = found.frames, found.k
-    header = _header.pack(found.action, found.reward, found.discount, k)
-    if zlib.crc32(frame, zlib.crc32(header)) != found.checksum:
+    k = found.k
+    if _checksum(found.frames, found.action, found.reward, found.discount, k) != found.checksum:
         raise CorruptDataError(f"transition: checksum of {len(message)} bytes is wrong; it is skipped")
     if not 1 <= k <= spec.n or found.action >= spec.actions:
         raise CorruptDataError(

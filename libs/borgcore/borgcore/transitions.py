@@ -1,6 +1,5 @@
 """What the replay memory holds, as plain values; B batch, F frames, S stacked frames, H height, W width."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
@@ -60,11 +59,15 @@ class Transition:
 
 
 class Allocate(Protocol):
-    """How a batch gets its memory: ``numpy.empty``, or arrays over pinned memory."""
+    """How a batch gets its memory: plain, or page-locked for copies to a GPU."""
 
     def __call__(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised C-contiguous array."""
         ...
+
+
+def _allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    return np.empty(shape, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,8 @@ class Batch:
     weight_B: NDArray[np.float32]  # importance weights, largest is 1
 
     @classmethod
-    def empty(
-        cls, spec: ReplaySpec, batch_size: int, allocate: Callable[..., NDArray[Any]] | Allocate = np.empty
-    ) -> Self:
-        """Allocate arrays for ``batch_size`` samples; ``allocate(shape, dtype)`` may give pinned memory."""
+    def empty(cls, spec: ReplaySpec, batch_size: int, allocate: Allocate = _allocate) -> Self:
+        """Allocate arrays for ``batch_size`` samples; ``allocate`` may give pinned memory."""
         shape = (batch_size, spec.stack, spec.height, spec.width)
         return cls(
             ids_B=allocate((batch_size,), np.int64),

@@ -51,3 +51,9 @@ def test_a_batch_takes_its_memory_from_the_allocator_it_is_given() -> None:
 def test_a_batch_of_another_shape_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"expected \(4, 4, 6, 5\)"):
         Batch.empty(SPEC, 3).check(SPEC, 4)
+
+
+def test_a_batch_without_an_allocator_is_of_plain_arrays_that_fit_its_spec() -> None:
+    batch = Batch.empty(SPEC, 3)
+    batch.check(SPEC, 3)
+    assert all(array.flags.c_contiguous and array.flags.owndata for array in (batch.obs_BSHW, batch.next_obs_BSHW))

@@ -1,12 +1,9 @@
 """The replay memory as an agent sees it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 import numpy as np
 import structlog
 from numpy.typing import ArrayLike, NDArray
@@ -17,15 +14,14 @@ from borgcore.messages import decode_transitions, encode_transitions
 from borgcore.replay.draws import importance_weights, scores, stratified
 from borgcore.replay.limiter import Stopwatch
 from borgcore.replay.memory import Draw, Memory
+from borgcore.replay.pieces import run_in_pieces
 from borgcore.replay.settings import ReplaySettings
 from borgcore.replay.stats import ReplayStats
 from borgcore.transitions import Batch, ReplaySpec, Transition
 
 MESSAGES_PER_CALL = 1_000  # one call keeps the server from all others
-ROWS_PER_THREAD = 64  # fewer are not worth another thread's start
 _LOWEST_SCORE = b"0"  # below every priority, which are at least PRIORITY_FLOOR
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -94,7 +90,7 @@ class Replay:
             TimeoutError: no answer within ``push_timeout_s``.
             ServerError: the server refuses, for example because it is out of memory.
         """
-        encoded = await self._in_threads(len(transitions), lambda rows: self.encode(transitions[rows]))
+        encoded = await run_in_pieces(len(transitions), lambda rows: self.encode(transitions[rows]), self._threads)
         messages = [message for piece in encoded for message in piece]
         return await self.push_encoded(messages, [transition.priority for transition in transitions])
 
@@ -115,6 +111,14 @@ class Replay:
         exponent of the importance weights, by default ``beta_start``. A sample that does not decode is replaced by
         another of the batch, is counted in ``corrupt``, and its slot gets the lowest priority.
 
+        Returns host arrays; B = batch_size, S = stacked frames, H, W pixels, from the spec:
+            ids_B                    int64    for :meth:`reprioritise`
+            obs_BSHW, next_obs_BSHW  uint8    0..255, unscaled, the oldest frame first
+            action_B                 int64    0..actions - 1
+            reward_B                 float32  n-step sum, each step clipped
+            discount_B               float32  gamma**k; 0 where the episode terminated, not where it was truncated
+            weight_B                 float32  importance weights, above 0, largest is 1
+
         Raises:
             ReplayTooSmallError: fewer than ``min_size`` transitions are stored, still after ``limiter_timeout_s``.
             TimeoutError: no answer within ``sample_timeout_s``, or no leave from the limiter in ``limiter_timeout_s``.
@@ -134,13 +138,15 @@ class Replay:
         def decode(rows: slice) -> list[int]:
             return decode_transitions(self.spec, draw.messages[rows], out, rows.start)
 
-        decoded = await self._in_threads(batch_size, decode)
+        decoded = await run_in_pieces(batch_size, decode, self._threads)
         if corrupt := [row for rows in decoded for row in rows]:
             await self._replace(out, corrupt)
         return out
 
     async def reprioritise(self, ids_B: NDArray[np.int64], td_errors_B: ArrayLike) -> int:
         """Set new priorities and return how many; ids overwritten or never issued are ignored and counted in ``stale``.
+
+        ``ids_B`` are those of a sampled batch, ``td_errors_B`` any float dtype, (B,); the sign does not matter.
 
         Raises:
             CorruptDataError: a TD error is not finite; none is set.
@@ -196,26 +202,6 @@ class Replay:
             f"{self.inserted} inserts, {self.settings.samples_per_insert:g} per insert are expected"
         )
 
-    async def _in_threads(self, count: int, work: Callable[[slice], T]) -> list[T]:
-        """Run ``work`` on pieces of ``count`` rows, each in a thread; return the results in order."""
-        pieces = max(1, min(self.settings.threads, count // ROWS_PER_THREAD))
-        if pieces == 1:
-            return [await anyio.to_thread.run_sync(work, slice(0, count), limiter=self._threads)]
-        bounds = [count * piece // pieces for piece in range(pieces + 1)]
-        outcomes: list[Future[T]] = [Future() for _ in range(pieces)]
-
-        async def run(piece: int) -> None:
-            rows = slice(bounds[piece], bounds[piece + 1])
-            try:
-                outcomes[piece].set_result(await anyio.to_thread.run_sync(work, rows, limiter=self._threads))
-            except Exception as error:  # noqa: BLE001 - raised below, alone: a task group would wrap it
-                outcomes[piece].set_exception(error)
-
-        async with anyio.create_task_group() as group:
-            for piece in range(pieces):
-                group.start_soon(run, piece)
-        return [outcome.result() for outcome in outcomes]
-
     async def _replace(self, batch: Batch, corrupt: list[int]) -> None:
         """Put good rows in the place of corrupt ones."""
         before, self.corrupt = self.corrupt, self.corrupt + len(corrupt)
@@ -242,7 +228,9 @@ async def open_replay(redis: Redis, run: str, spec: ReplaySpec, settings: Replay
 
     Raises:
         MismatchError: the memory was started with another spec, capacity or kind of sampling.
-        SettingsError: the capacity does not fit the server's memory, or the error buffer is too small.
+        SettingsError: the memory is not there yet and would not fit, or the server would evict transitions, or the
+            error buffer is too small.
+        CorruptDataError: the memory's description is not whole.
         TimeoutError, ServerError: the server does not answer, or refuses.
     """
     memory = Memory(redis, run, spec, settings)

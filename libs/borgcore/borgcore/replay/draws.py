@@ -11,15 +11,24 @@ _BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 def stratified(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Return ``count`` variates in [0, 1), one from each of as many equal strata."""
+    """Return float64 (count,): variates in [0, 1), one from each of as many equal strata."""
     return np.minimum((np.arange(count) + rng.random(count)) / count, _BELOW_ONE)
 
 
 def scores(rng: np.random.Generator, priorities: ArrayLike) -> list[bytes]:
-    """Turn priorities (absolute TD errors) into the scores of the sorted set, jittered, as short decimals.
+    """Turn priorities into the scores of the sorted set; B = number of priorities.
+
+    Args:
+        rng: makes the jitter that keeps equal priorities apart.
+        priorities: any float dtype, (B,), in units of the TD error; the sign does not matter.
+
+    Returns:
+        B decimals of 10 digits, as the server takes them: |priority|, raised by a floor, times 1..1.001.
 
     Raises:
         CorruptDataError: one is not finite.
+
+    Source: Schaul et al. 2016, rank-based variant (section 3.3); floor and jitter are ours.
     """
     magnitude = np.abs(np.asarray(priorities, np.float64)).ravel()
     finite = np.isfinite(magnitude)
@@ -32,7 +41,17 @@ def scores(rng: np.random.Generator, priorities: ArrayLike) -> list[bytes]:
     return [b"%.10g" % score for score in jittered.tolist()]
 
 
-def importance_weights(probabilities: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """Return (n P)^-beta scaled so that the largest is 1; n cancels out."""
-    weights: NDArray[np.float64] = (probabilities / probabilities.min()) ** -beta
-    return weights
+def importance_weights(probability_B: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Return (n P)^-beta, scaled so that the largest is 1; n, the memory's size, cancels out.
+
+    Args:
+        probability_B: float64 (B,), in (0, 1]: with which each sample of the batch was drawn.
+        beta: 0 weights all alike, 1 corrects the bias of the draw in full.
+
+    Returns:
+        float64 (B,), in (0, 1].
+
+    Source: Schaul et al. 2016, section 3.4.
+    """
+    weight_B: NDArray[np.float64] = (probability_B / probability_B.min()) ** -beta
+    return weight_B

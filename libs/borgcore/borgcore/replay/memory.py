@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from borgcore.connection import address_of
-from borgcore.errors import MismatchError
+from borgcore.errors import CorruptDataError, MismatchError
 from borgcore.keys import RunKeys
 from borgcore.messages import decode_spec, encode_spec
 from borgcore.replay.library import Library, persist
 from borgcore.replay.limiter import Limiter
-from borgcore.replay.room import MEASURABLE_SIZE, check_room, estimated_bytes
+from borgcore.replay.room import MEASURABLE_SIZE, Room, estimated_bytes
 from borgcore.replay.settings import ReplaySettings
-from borgcore.replay.stats import ReplayStats, read_stats
+from borgcore.replay.stats import ReplayStats, describe_broken, read_stats
 from borgcore.transitions import ReplaySpec
 
 _DRAWN = 1
@@ -48,19 +48,23 @@ class Memory:
         self.check_batch = self._limiter.check_batch
 
     async def open(self) -> None:
-        """Join the run's memory, or start it.
+        """Join the run's memory, or start it; only who starts it is refused for want of room.
 
         Raises:
             MismatchError: it was started with another spec, capacity or kind of sampling.
-            SettingsError: the capacity does not fit the server's memory.
+            SettingsError: a memory of that capacity would not fit, or the server would evict transitions.
+            CorruptDataError: its description is not whole.
             TimeoutError, ServerError: the server does not answer, or refuses.
         """
         stats = await self._ask(lambda: read_stats(self._redis, self._run))
-        measured = stats is not None and stats.size >= MEASURABLE_SIZE
-        bytes_each = stats.bytes_per_transition if stats and measured else estimated_bytes(self._spec)
         memory = await self._ask(lambda: self._redis.info("memory"))
-        check_room(memory, self._settings.capacity, bytes_each, address_of(self._redis))
+        room = Room.of(memory, address_of(self._redis))
+        room.check_policy()
+        if stats is None:
+            room.check(self._settings.capacity, estimated_bytes(self._spec))
         await self._join()
+        if stats is not None and stats.size >= MEASURABLE_SIZE:
+            room.warn(stats.capacity, stats.bytes_per_transition)
         await self.may_insert()  # for the counters
 
     async def store(self, scores: Sequence[bytes], messages: Sequence[bytes]) -> None:
@@ -115,6 +119,8 @@ class Memory:
         args = (mine, settings.capacity, indexed)
         spec, capacity, found_indexed = await self._library.call("open", *args, timeout_s=settings.push_timeout_s)
         subject = f"the replay memory of run {self._run!r} at {address_of(self._redis)}"
+        if None in (spec, capacity, found_indexed):
+            raise CorruptDataError(describe_broken(self._redis, self._run))
         if spec != mine:
             raise MismatchError(f"{subject} holds {decode_spec(spec)}; this agent has {self._spec} and was refused")
         if int(capacity) != settings.capacity:

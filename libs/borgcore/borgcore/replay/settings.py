@@ -1,6 +1,8 @@
 """Settings of the replay memory; nested in a service's one settings class."""
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from typing import Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from borgcore.settings import Section
 
@@ -34,6 +36,16 @@ class ReplaySettings(Section):
     """Threads that compress and decompress frames."""
     seed: int | None = Field(None, ge=0)
     """Seed of the draws; none: from the operating system."""
+
+    @model_validator(mode="after")
+    def _can_begin(self) -> Self:
+        if self.capacity < self.min_size:
+            raise ValueError(
+                f"capacity is {self.capacity}, below min_size {self.min_size}: learner and actors would wait for each "
+                "other for ever; raise the capacity, or lower min_size, too (--replay.min-size or "
+                "BORG_AGENT_REPLAY__MIN_SIZE)"
+            )
+        return self
 
     def beta(self, progress: float) -> float:
         """Return the importance exponent at ``progress`` 0..1 of the learning, annealed linearly."""
