@@ -31,6 +31,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from borgcore.addresses import read_address
 from borgcore.errors import ServerError, SettingsError
 from borgcore.settings import RedisSettings
 
@@ -40,7 +41,6 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_LIMIT_S = 1.0
 REDIS_OLDEST = 7  # the first with FUNCTION
 VALKEY_OLDEST = 8
-_SCHEMES = ("redis", "rediss", "unix")
 _REFUSED = (AuthenticationError, AuthorizationError, AuthenticationWrongNumberOfArgsError, NoPermissionError)
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class BorgRedis(Redis):
         super().__init__(connection_pool=connection_pool)
         self.auto_close_connection_pool = False
         self.address = address
-        self._retry_for_s = retry_for_s
+        self.retry_for_s = retry_for_s
         self._lost_at: float | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ class BorgRedis(Redis):
                 if not is_outage(error):
                     raise
                 now = time.monotonic()
-                deadline = min(deadline, now + self._retry_for_s)
+                deadline = min(deadline, now + self.retry_for_s)
                 failures += 1
                 if self._lost_at is None:
                     self._lost_at = now
@@ -138,19 +138,11 @@ def server_error(error: BaseException, address: str) -> ServerError:
     return ServerError(line)
 
 
-def _address(settings: RedisSettings) -> str:
-    """Check the URL and name its server without user or password."""
-    parts = urlsplit(settings.url)
-    if parts.scheme not in _SCHEMES:
-        raise SettingsError(
-            f"redis url: scheme {parts.scheme or 'missing'!r}, expected redis://host:port, rediss://host:port or unix:///path"
-        )
-    if parts.scheme == "unix":
-        return parts.path
+def _check_url(settings: RedisSettings) -> None:
     try:
-        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+        read_address(settings.url)
     except ValueError as error:
-        raise SettingsError(f"redis url: {error}; expected {parts.scheme}://host:port") from error
+        raise SettingsError(f"redis url: {error}") from None
 
 
 def _pool(settings: RedisSettings) -> BlockingConnectionPool:
@@ -204,7 +196,8 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
         SettingsError: the URL or the certificate file is wrong.
         ServerError: the server is absent, refuses us, is a read-only replica, or is older than Redis 7 / Valkey 8.
     """
-    address = _address(settings)
+    _check_url(settings)
+    address = settings.address
     pool = await asyncio.to_thread(_pool, settings)  # it looks at the certificate file
     redis = BorgRedis(connection_pool=pool, address=address, retry_for_s=settings.timeout_s)
     try:
@@ -213,6 +206,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
                 await _check_server(redis, address)
         except (RedisError, OSError) as error:
             raise server_error(error, address) from error
+        redis.retry_for_s = settings.outage_s  # a server that was there may come back; an absent one is said at once
         yield redis
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):

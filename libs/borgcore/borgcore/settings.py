@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SecretStr, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,6 +23,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
+from borgcore.addresses import read_address
 from borgcore.errors import SettingsError
 
 _SHARED_PREFIX = "BORG_"
@@ -53,12 +53,16 @@ class RedisSettings(Section):
     """Longest wait for a connection, seconds."""
     timeout_s: PositiveFloat = 5.0
     """Longest wait for one reply, seconds."""
+    outage_s: PositiveFloat = 20.0
+    """How long a lost connection is tried again before the call fails, seconds."""
 
     @property
     def address(self) -> str:
         """The server as logs and errors name it: without user and password."""
-        parts = urlsplit(self.url)
-        return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+        try:
+            return read_address(self.url)
+        except ValueError:
+            return "the given URL"
 
 
 class SharedSettings(BaseSettings):
@@ -89,6 +93,8 @@ class SharedSettings(BaseSettings):
     """Certificate authority that signed the server's certificate, for rediss://."""
     redis_timeout_s: PositiveFloat = 5.0
     """Longest wait for one reply, seconds."""
+    redis_outage_s: PositiveFloat = 20.0
+    """How long a lost connection is tried again before the service ends, seconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -104,6 +110,7 @@ class SharedSettings(BaseSettings):
             password=self.redis_password,
             ca_file=self.redis_ca_file,
             timeout_s=self.redis_timeout_s,
+            outage_s=self.redis_outage_s,
         )
 
 
@@ -239,6 +246,8 @@ def _line_of(error: ErrorDetails, settings_cls: type[ServiceSettings]) -> str:
     found = "a value not shown here" if secret else repr(error["input"])[:_MAX_SHOWN]
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if error["type"] == "value_error" and isinstance(error["input"], dict):  # settings that contradict each other
+        return f"{name or settings_cls.service}: {message}; nothing was started"
     return f"{name or settings_cls.service}: found {found}; {message}; nothing was started"
 
 

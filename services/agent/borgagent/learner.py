@@ -3,8 +3,9 @@
 import copy
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class Learner:
         cuda = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch
         bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and cuda)
-        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
+        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bfloat16)
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array that a batch is decoded into: page-locked where it will be copied to a GPU."""
@@ -88,16 +89,19 @@ class Learner:
         with torch.cuda.stream(self._copies):
             return tuple(tensor.to(self.device, non_blocking=True) for tensor in host)  # type: ignore[return-value]
 
-    def centre_on(self, obs_BSHW: NDArray[np.uint8]) -> None:
-        """Take these frames' mean image as the one both networks subtract; once, before the first update."""
+    def centre_on(self, obs: Sequence[NDArray[np.uint8]]) -> None:
+        """Take the mean image of batches of frames, each uint8 (B, S, H, W), as the one both networks subtract."""
+        frames = torch.from_numpy(np.concatenate(obs)).to(self.device)
         for network in (self.online, self.target):
-            network.centre_on(torch.from_numpy(obs_BSHW).to(self.device))
+            network.centre_on(frames)
 
     def compile(self, batch: Tensors) -> str | None:
-        """Compile the train step for batches like this one; blocks for up to a minute.
+        """Compile the train step for batches like this one, on copies: training may go on meanwhile, uncompiled.
+
+        Blocks for up to a minute. ``batch`` must stay as it is until then.
 
         Returns:
-            None where it is compiled now, else why it runs eagerly.
+            None where the train step is compiled from now on, else why it stays eager.
         """
         if self._settings.compile == "never":
             return "the settings say never"
@@ -107,19 +111,18 @@ class Learner:
         compiled: Loss = torch.compile(double_dqn_loss, dynamic=False)
         try:
             self._receive(batch)
-            with self._autocast:
-                compiled(self.online, self.target, batch)[0].backward()  # type: ignore[no-untyped-call]  # torch
+            with self._autocast():
+                loss, _, _ = compiled(copy.deepcopy(self.online), copy.deepcopy(self.target), batch)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
         except Exception as error:  # noqa: BLE001  # the compiler's own errors are many; training goes on without it
             return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        finally:
-            self.optimizer.zero_grad(set_to_none=True)
         self._loss = compiled
         return None
 
     def train(self, batch: Tensors) -> Trained:
         """One update; blocks, so run it in a worker thread."""
         self._receive(batch)
-        with self._autocast:
+        with self._autocast():
             loss, td_error_B, q_B = self._loss(self.online, self.target, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch

@@ -65,41 +65,49 @@ class Learning:
         self._spec = spec
         self._key = settings.keys.weights(owner)
         self._folder = settings.checkpoints_of(owner)
+        self._waiting = False  # for a sample, and it has been said
         self._limiter = CapacityLimiter(1)  # one update, or one look at the weights, at a time
 
     async def run(self, stages: TaskGroup) -> None:
         """Sample until cancelled; the stages behind, in ``stages``, then finish what was sampled."""
         settings = self._settings.learner
-        free_send, free = create_memory_object_stream[Batch](settings.samplers + _MAX_READY + 1)
-        for _ in range(settings.samplers + _MAX_READY + 1):
-            free_send.send_nowait(Batch.empty(self._spec, settings.batch_size, self._learner.allocate))
+        batches = await to_thread.run_sync(self._allocate, settings.samplers + _MAX_READY + 1)
+        free_send, free = create_memory_object_stream[Batch](len(batches))
         ready_send, ready = create_memory_object_stream[Sampled](_MAX_READY)
         async with ready_send:
-            await self._prepare(free, free_send)
+            await self._prepare(batches[0])
+            for batch in batches:
+                free_send.send_nowait(batch)
             stages.start_soon(self._train, ready, free_send)
             async with anyio.create_task_group() as samplers:
+                samplers.start_soon(self._compile)
                 for _ in range(settings.samplers):
                     samplers.start_soon(self._sample, free, ready_send)
 
-    async def _prepare(self, free: MemoryObjectReceiveStream[Batch], free_send: MemoryObjectSendStream[Batch]) -> None:
-        """Wait for the first transitions; centre the input, where it is not yet; compile; publish."""
-        batch = await self._draw(await free.receive())
+    def _allocate(self, count: int) -> list[Batch]:
+        size = self._settings.learner.batch_size
+        return [Batch.empty(self._spec, size, self._learner.allocate) for _ in range(count)]
+
+    async def _prepare(self, batch: Batch) -> None:
+        """Wait for the first transitions; centre the input, where it is not yet; publish what learning starts from."""
+        await self._draw(batch)
         if self._learner.updates == 0:
-            frames = [batch.obs_BSHW.copy()]
-            frames += [(await self._draw(batch)).obs_BSHW.copy() for _ in range(CENTRE_BATCHES - 1)]
-            await to_thread.run_sync(self._learner.centre_on, np.concatenate(frames))
+            frames = [(await self._draw(batch)).obs_BSHW.copy() for _ in range(CENTRE_BATCHES)]
+            await to_thread.run_sync(self._learner.centre_on, frames)
+        _log.info("learner_started", updates=self._learner.updates, device=str(self._learner.device))
+        await publish_weights(self._redis, self._key, await self._weights())
+
+    async def _compile(self) -> None:
+        """Compile the train step while training goes on without; a thread that compiles is abandoned at a stop."""
+        batch = await self._draw((await to_thread.run_sync(self._allocate, 1))[0])
         began = time.monotonic()
         reason = await to_thread.run_sync(self._learner.compile, self._learner.upload(batch), abandon_on_cancel=True)
         _log.info(
-            "learner_started",
-            updates=self._learner.updates,
-            device=str(self._learner.device),
+            "train_step_chosen",
             train_step="compiled" if reason is None else "eager",
             reason=reason,
             duration_s=round(time.monotonic() - began, 1),
         )
-        await self._publish()
-        free_send.send_nowait(batch)
 
     async def _draw(self, batch: Batch) -> Batch:
         """One sample; that there is none yet, or not now, is no failure: actors may have ended, others may come."""
@@ -107,16 +115,20 @@ class Learning:
         beta = self._settings.replay.beta(progress)
         while True:
             try:
-                return await self._replay.sample(len(batch), batch, beta=beta)
-            except ReplayTooSmallError:
-                _log.info("sample_awaited", updates=self._learner.updates, inserted=self._replay.inserted)
-            except TimeoutError:
-                _log.warning("sample_timed_out", updates=self._learner.updates)
+                drawn = await self._replay.sample(len(batch), batch, beta=beta)
+            except (ReplayTooSmallError, TimeoutError) as error:
+                if not self._waiting:
+                    _log.info("sample_awaited", updates=self._learner.updates, reason=str(error))
+                self._waiting = True
+            else:
+                self._waiting = False
+                return drawn
 
     async def _sample(self, free: MemoryObjectReceiveStream[Batch], ready: MemoryObjectSendStream[Sampled]) -> None:
         while True:
             batch = await self._draw(await free.receive())
-            await ready.send((batch, self._learner.upload(batch)))
+            with anyio.CancelScope(shield=True):  # what was sampled is trained on; the train stage outlives this one
+                await ready.send((batch, self._learner.upload(batch)))
 
     async def _train(self, ready: MemoryObjectReceiveStream[Sampled], free: MemoryObjectSendStream[Batch]) -> None:
         settings = self._settings.learner

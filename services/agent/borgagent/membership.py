@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import structlog
+from anyio import CancelScope
 from redis.asyncio import Redis
 
 from borgagent.settings import AgentSettings
@@ -14,6 +15,10 @@ from borgcore.leases import Lease, claim, claim_lowest, count_holders
 LEARNER = 1  # the number whose holder trains
 _RENEWALS = 4  # of a lease within its lifetime
 _log = structlog.get_logger()
+
+
+class LearnerNotNeeded(Exception):  # noqa: N818  # no error: a stop came before there was anything to stop
+    """A pure learner was told to stop while another held number 1."""
 
 
 class Membership:
@@ -38,19 +43,26 @@ class Membership:
 
         Raises:
             BorgError: the lease expired (this process was paused, or Redis away, for longer than its lifetime) and the
-                number may be another's: going on could mean two learners.
+                number is another's by now: going on would mean two learners.
         """
         settings = self._settings
         while True:
             await anyio.sleep(settings.lease_s / _RENEWALS)
             if not await self._lease.renew():
-                raise BorgError(
-                    f"agent {self.number} of run {settings.run} was silent for over {settings.lease_s:g} s "
-                    "and its lease expired; this process ends, a new one can take its place"
-                )
+                await self._reclaim()
             if settings.learn == "elected" and self.number != LEARNER:
                 await self._stand_for_election()
             self.agents = max(1, await count_holders(self._redis, settings.run, max(self.number, self.agents)))
+
+    async def _reclaim(self) -> None:
+        lease = await claim(self._redis, self._settings.run, self.number, self._settings.lease_s)
+        if lease is None:
+            raise BorgError(
+                f"agent {self.number} of run {self._settings.run} was silent for over {self._settings.lease_s:g} s and "
+                "another has its number now; this process ends, a new one can take its place"
+            )
+        self._lease = lease
+        _log.warning("number_reclaimed", agent=self.number)
 
     async def _stand_for_election(self) -> None:
         lease = await claim(self._redis, self._settings.run, LEARNER, self._settings.lease_s)
@@ -74,10 +86,14 @@ class Membership:
 
 
 @asynccontextmanager
-async def join(redis: Redis, settings: AgentSettings) -> AsyncIterator[Membership]:
-    """Claim a number for the time of the block; a pure learner waits for number 1, a pure actor leaves it to others."""
+async def join(redis: Redis, settings: AgentSettings, intake: CancelScope) -> AsyncIterator[Membership]:
+    """Claim a number for the time of the block; a pure learner waits for number 1, a pure actor leaves it to others.
+
+    Raises:
+        LearnerNotNeeded: a stop was asked for while a pure learner waited.
+    """
     if settings.learn == "only":
-        lease = await _wait_for_learner_number(redis, settings)
+        lease = await _wait_for_learner_number(redis, settings, intake)
     else:
         first = LEARNER + 1 if settings.learn == "never" else LEARNER
         lease = await claim_lowest(redis, settings.run, settings.lease_s, first)
@@ -90,11 +106,13 @@ async def join(redis: Redis, settings: AgentSettings) -> AsyncIterator[Membershi
             await membership.leave()
 
 
-async def _wait_for_learner_number(redis: Redis, settings: AgentSettings) -> Lease:
+async def _wait_for_learner_number(redis: Redis, settings: AgentSettings, intake: CancelScope) -> Lease:
     said = False
     while (lease := await claim(redis, settings.run, LEARNER, settings.lease_s)) is None:
         if not said:
             _log.info("learner_number_taken", run=settings.run, poll_period_s=settings.lease_s / _RENEWALS)
             said = True
         await anyio.sleep(settings.lease_s / _RENEWALS)
+        if intake.cancel_called:  # entered by the stages alone, which have not begun
+            raise LearnerNotNeeded
     return lease

@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def choose_preset(name: PresetName, game: str, *, cuda: bool) -> str:
+def choose_preset(name: PresetName, game: str, *, cuda: bool) -> PresetName:
     """Resolve ``auto``: tiny for Catch, nature where a GPU is at hand, else small."""
     if name != "auto":
         return name

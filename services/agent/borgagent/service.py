@@ -1,6 +1,10 @@
 """The agent: claims a number, plays, pushes, and learns where that is its role."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import anyio
+import numpy as np
 import structlog
 import torch
 from anyio import CancelScope, create_memory_object_stream, to_thread
@@ -14,7 +18,7 @@ from borgagent.checkpoint import load_checkpoint
 from borgagent.environment import open_environment
 from borgagent.learner import Learner, choose_device
 from borgagent.learning import Learning
-from borgagent.membership import Membership, join
+from borgagent.membership import LearnerNotNeeded, Membership, join
 from borgagent.network import QNetwork
 from borgagent.reporting import Reporter
 from borgagent.schedule import agent_epsilon, linear
@@ -41,7 +45,8 @@ async def serve(settings: AgentSettings, intake: CancelScope) -> None:
     device = choose_device(settings.device)
     async with open_redis(settings.redis) as redis:
         try:
-            await _take_part(redis, settings, spec, device, intake)
+            with suppress(LearnerNotNeeded):
+                await _take_part(redis, settings, spec, device, intake)
         except* (RedisError, TimeoutError) as lost:
             raise server_error(_first(lost), address_of(redis)) from None
 
@@ -49,14 +54,21 @@ async def serve(settings: AgentSettings, intake: CancelScope) -> None:
 async def _take_part(
     redis: Redis, settings: AgentSettings, spec: ReplaySpec, device: torch.device, intake: CancelScope
 ) -> None:
-    async with open_replay(redis, settings.run, spec, settings.replay) as replay, join(redis, settings) as membership:
+    async with (
+        open_replay(redis, settings.run, spec, settings.seeded_replay) as replay,
+        join(redis, settings, intake) as membership,
+    ):
         agent = Agent(redis, replay, settings, spec=spec, membership=membership, device=device)
         async with anyio.create_task_group() as background:
             background.start_soon(membership.hold)
             background.start_soon(agent.reporter.run)
             await agent.work(intake, background)
             background.cancel_scope.cancel()
-        await agent.reporter.write()
+
+
+def draw_seed(entropy: Sequence[int]) -> int:
+    """A seed for copies that are seeded seed, seed + 1 …: far from those of other entropy, and with room above it."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) >> 2
 
 
 def _first(error: BaseException) -> BaseException:
@@ -112,9 +124,10 @@ class Agent:
                             readers.start_soon(self._learn, stages)
 
     async def _learn(self, stages: TaskGroup) -> None:
+        learner = await to_thread.run_sync(self._learner)  # torch takes seconds over its first optimiser: ahead of need
         await self._membership.learns.wait()
-        learner = await to_thread.run_sync(self._learner)
         owner = self._owner()
+        await to_thread.run_sync(self._resume, learner)
         await self._catch_up(learner)
         learning = Learning(self._redis, self._replay, learner, self._settings, spec=self._spec, owner=owner)
         self.reporter.learning = learning.progress
@@ -130,17 +143,19 @@ class Agent:
         number, settings = self._membership.number, self._settings
         own = self._overrides()
         view = settings.environment if own.envs is None else settings.environment.model_copy(update={"envs": own.envs})
-        seed = settings.seed * 1_000_003 + number if own.seed is None else own.seed
+        entropy = [settings.seed, number] if own.seed is None else [own.seed]
+        seed = draw_seed([*entropy, self._replay.inserted])  # a resumed run plays on instead of playing again
         environment = open_environment(settings.game, view)
-        return Actor(environment, self._network().requires_grad_(requires_grad=False), settings.actor, seed % 2**31)
+        return Actor(environment, self._network().requires_grad_(requires_grad=False), settings.actor, seed)
 
     def _learner(self) -> Learner:
+        return Learner(self._network(), self._settings.learner, self._device)
+
+    def _resume(self, learner: Learner) -> None:
         settings = self._settings
-        learner = Learner(self._network(), settings.learner, self._device)
         folder = settings.checkpoints_of(self._owner())
         if load_checkpoint(folder, learner, settings.network, self._spec):
             _log.info("checkpoint_loaded", path=str(folder), updates=learner.updates)
-        return learner
 
     async def _catch_up(self, learner: Learner) -> None:
         """Where published weights are newer than the checkpoint, go on from them, with the checkpoint's optimiser."""

@@ -141,6 +141,12 @@ class AgentSettings(ServiceSettings):
         return folder if owner is None else folder / str(owner)
 
     @property
+    def seeded_replay(self) -> ReplaySettings:
+        """The replay memory's settings, its draws seeded by the run's seed where they have none of their own."""
+        own = self.replay.seed
+        return self.replay if own is not None else self.replay.model_copy(update={"seed": self.seed})
+
+    @property
     def keys(self) -> RunKeys:
         """The run's keys in Redis."""
         return RunKeys(self.run)

@@ -41,6 +41,13 @@ class AgentProcess:
         """Wait for its end; its exit code."""
         return await within(lambda: to_thread.run_sync(self.process.poll))
 
+    async def last_line(self, code: int) -> str:
+        """Wait for an end with that exit code; the line it leaves, the only one that is no log event."""
+        assert await self.ended() == code
+        *events, last = (await self.output()).splitlines()
+        assert [line for line in events if not line.startswith("{")] == []
+        return last
+
     async def output(self) -> str:
         return await to_thread.run_sync(self.log.read_text)
 

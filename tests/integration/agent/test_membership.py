@@ -33,9 +33,8 @@ async def test_two_agents_sort_themselves_out_and_where_the_learner_is_killed_th
     assert second.learner is None
 
     by_pid[first.pid].kill()
-    await report_where(redis, 1, lambda report: report.pid == second.pid, limit_s=10.0)
     version = await version_of(redis)
-    report = await report_where(redis, 1, lambda report: report.pid == second.pid and learns(report))
+    report = await report_where(redis, 1, lambda report: report.pid == second.pid and learns(report), limit_s=10.0)
     assert report.learner is not None
     assert report.learner.updates >= version - 1
     later = await report_where(redis, 1, lambda report: report.weights_version > version + 20)
@@ -64,6 +63,17 @@ async def test_a_pure_learner_plays_nothing_and_teaches_a_pure_actor(start_agent
     learner = await report_where(redis, 1, learns)
     assert actor.learner is None
     assert (learner.steps, learner.episodes, learner.recent) == (0, 0, [])
+
+
+async def test_a_pure_learner_that_waits_for_its_number_ends_when_it_is_told_to(
+    start_agent: StartAgent, redis: Redis
+) -> None:
+    await redis.set(KEYS.lease(1), "another's")
+    agent = start_agent("--learn", "only")
+    await agent.says("learner_number_taken")
+    agent.terminate()
+    assert await agent.ended() == 0
+    assert await redis.get(KEYS.lease(1)) == b"another's"
 
 
 async def test_private_agents_learn_networks_of_their_own_from_one_memory(

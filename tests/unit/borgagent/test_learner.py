@@ -182,10 +182,29 @@ def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
     assert same(learner.online, untried.online)
 
 
+@pytest.mark.timeout(120)  # the compiler takes its time, the more so on busy cores
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
+def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> None:
+    compiled, eager = learner_of(EAGER.model_copy(update={"compile": "auto"})), learner_of()
+    assert compiled.compile(batch_of()) is None
+    assert compiled._loss is not double_dqn_loss
+    assert same(compiled.online, eager.online)
+    with torch.compiler.set_stance("fail_on_recompile"):  # it would stop training for as long as the first time
+        for seed in range(5):  # past a copy into the target network
+            mine, others = compiled.train(batch_of(seed)), eager.train(batch_of(seed))
+            np.testing.assert_allclose(mine.td_error_B, others.td_error_B, rtol=1e-4, atol=1e-5)
+            assert (mine.loss, mine.mean_q) == pytest.approx((others.loss, others.mean_q), rel=1e-4, abs=1e-5)
+    for network, other in ((compiled.online, eager.online), (compiled.target, eager.target)):
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, other.state_dict()[name], rtol=1e-4, atol=1e-4, msg=name)
+    assert not same(compiled.online, learner_of().online)
+
+
 def test_centring_changes_both_networks_to_the_mean_image() -> None:
     learner = learner_of()
     frames = np.random.default_rng(0).integers(0, 256, (50, S, H, W), np.uint8)
-    learner.centre_on(frames)
+    learner.centre_on([frames])
     for network in (learner.online, learner.target):
         np.testing.assert_allclose(network.mean_HW.numpy(), frames.mean(axis=(0, 1)), rtol=1e-5)
 

@@ -95,6 +95,21 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     )
 
 
+@pytest.mark.parametrize(("game", "capacity", "min_size"), [("pong", 5_000, 10_000), ("catch", 499, 500)])
+def test_a_capacity_below_the_presets_first_sample_is_refused_with_what_to_lower(
+    monkeypatch: pytest.MonkeyPatch, game: str, capacity: int, min_size: int
+) -> None:
+    cuda(monkeypatch, there=False)
+    arguments = ["--game", game, "--replay.capacity", str(capacity)]
+    assert refusal(*arguments) == (
+        f"replay: capacity is {capacity}, below min_size {min_size}: learner and actors would wait for each other for "
+        "ever; raise the capacity, or lower min_size, too (--replay.min-size or BORG_AGENT_REPLAY__MIN_SIZE); "
+        "nothing was started"
+    )
+    monkeypatch.setenv("BORG_AGENT_REPLAY__MIN_SIZE", str(capacity))
+    assert AgentSettings.load(arguments).replay.min_size == capacity
+
+
 def test_single_agents_overrides_are_read_by_number(tmp_path: Path) -> None:
     path = tmp_path / "borg.toml"
     path.write_text("[agents.2]\nepsilon = 0.25\n[agents.3]\nseed = 7\nenvs = 1\n")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
 from borgcore.errors import SettingsError
-from borgcore.settings import Section, ServiceSettings
+from borgcore.settings import RedisSettings, Section, ServiceSettings
 
 PASSWORD = "hunter2"
 
@@ -227,6 +227,28 @@ def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.redis.password is not None
     assert settings.redis.password.get_secret_value() == PASSWORD
     assert PASSWORD not in repr(settings) + str(settings) + repr(settings.redis) + str(settings.redis)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://user:s3cret@host:1234/2", "host:1234"),
+        ("redis://host", "host:6379"),
+        ("unix://:s3cret@/run/socket", "/run/socket"),
+        ("redis://host?password=s3cret", "the given URL"),
+        ("redis://:s3cret#x@host", "the given URL"),
+        ("redis://:1234#s3cret@host", "the given URL"),
+        ("redis://user:s3/cret@host", "the given URL"),
+        ("redis://user:1/s3cret@host", "the given URL"),
+        ("redis://[s3cret]@host", "the given URL"),
+        ("redis://host:s3cret", "the given URL"),
+        ("unix://:s3/cret@/tmp/socket", "the given URL"),
+        ("unix://s3cret/tmp/socket", "the given URL"),
+        ("redis:s3cret", "the given URL"),
+    ],
+)
+def test_a_servers_address_shows_no_piece_of_a_secret(url: str, address: str) -> None:
+    assert RedisSettings(url=url).address == address
 
 
 def test_help_ends_with_0_and_says_units(capsys: pytest.CaptureFixture[str]) -> None:
