@@ -7,6 +7,7 @@ from typing import Protocol
 
 import anyio
 
+from borgcore.runtime import LAST_MOMENT_S
 from borglocal.children import Child, describe_exit
 from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Session
 
@@ -14,7 +15,7 @@ FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart 
 MAX_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 _FIRST_BACKOFF_S = 0.5  # doubled with every death in the window
-_CHECKPOINT_S = 10.0  # beyond the grace
+_LATE_S = 2 * LAST_MOMENT_S  # beyond the grace, at whose end an agent cuts itself off
 _SERVER_DEATH_S = 1.0  # agents may notice the server's death before its parent does
 
 
@@ -72,13 +73,13 @@ class Crew:
         self._session.end(words, returncode)
 
     async def drain(self, grace_s: float) -> None:
-        """Ask all to drain; kill who outlives the grace and its checkpoint, or the session's cutoff."""
+        """Ask all to drain; kill who does not even cut itself off at its end, or the session's cutoff."""
         children = list(self._living.values())
         if not children:
             return
         for child in children:
             child.terminate()
-        with self._session.cutoff, anyio.move_on_after(grace_s + _CHECKPOINT_S):
+        with self._session.cutoff, anyio.move_on_after(grace_s + _LATE_S):
             for child in children:
                 await child.process.wait()
         late = [child for child in children if not child.ended]
@@ -100,7 +101,7 @@ class Crew:
         """Fail the session where an agent's drain failed."""
         returncode = child.process.returncode or 0
         if late:
-            how = f"did not drain within {grace_s + _CHECKPOINT_S:g} s and was killed"
+            how = f"did not drain within {grace_s:g} s and was killed"
         elif returncode == EXIT_CUT_OFF:
             how = f"did not drain within {grace_s:g} s and cut itself off"
         elif returncode in (0, -signal.SIGTERM):  # SIGTERM met it before it could listen

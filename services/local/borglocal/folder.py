@@ -12,6 +12,7 @@ from borgcore.errors import BorgError, SettingsError
 
 _ORPHANS_S = 10.0  # how long the children of a borg that was killed may take to end
 _LOOK_S = 0.05
+_WORTH_KEEPING_BYTES = 1 << 20  # of Valkey's log; its functions take less than a tenth, a thousand transitions more
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class RunFolder:
     def agent_log(self, slot: int) -> Path:
         """Everything an agent process wrote; restarts append to it."""
         return self.path / f"agent-{slot}.log"
+
+    def holds_memory(self) -> bool:
+        """Whether a checkpoint, or more than the first moments of a replay memory, lies in it."""
+        logged = sum(path.stat().st_size for path in self.valkey.rglob("appendonly.aof*"))
+        return logged > _WORTH_KEEPING_BYTES or any(path.is_file() for path in self.checkpoints.rglob("*"))
 
     def create(self) -> None:
         """Make the folder.

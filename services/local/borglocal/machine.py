@@ -1,9 +1,14 @@
 """What this machine, or the container we are in, has to give."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+_GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, and Linux inside Windows
+_ASK_TORCH = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+_TORCH_S = 120.0  # to load torch from a slow disk
 
 
 def count_cores() -> int:
@@ -11,6 +16,17 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_cuda(gpus: tuple[Path, ...] = _GPUS) -> bool:
+    """Whether agents will train on CUDA: where there is a GPU, torch says so, in a process of its own."""
+    if os.environ.get("BORG_AGENT_DEVICE") == "cpu" or not any(gpu.exists() for gpu in gpus):
+        return False
+    try:
+        subprocess.run([sys.executable, "-P", "-c", _ASK_TORCH], check=True, capture_output=True, timeout=_TORCH_S)
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
 def read_memory_bytes(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:

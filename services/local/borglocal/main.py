@@ -18,10 +18,12 @@ from borglocal.duration import parse_duration
 from borglocal.leash import end_with_uv
 from borglocal.plan import Flags, Plan, open_plan
 from borglocal.record import borg_version, list_runs, write_record
-from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED
+from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Ending, Session
 from borglocal.supervisor import run_up
 
 _BAD_SETTINGS = 2
+_MISMATCH = 4
+_FAILURES = frozenset({EXIT_FAILED, _BAD_SETTINGS, EXIT_SERVER, _MISMATCH})
 _EXIT_CODES = """Exit codes:
 
 0 ended as asked: time over, return reached, or drained after Ctrl-C
@@ -89,7 +91,11 @@ def up(  # noqa: PLR0917  # typer gives options by name
     ] = None,
     until_return: Annotated[
         float | None,
-        typer.Option(metavar="R", help="End when the mean return over the newest 20 episodes of all agents reaches R."),
+        typer.Option(
+            metavar="R",
+            help="End when the mean return over the newest 20 episodes reaches R; of many agents, those that "
+            "explore least are judged.",
+        ),
     ] = None,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="the game, date and time", help="Name of the run.")
@@ -161,7 +167,7 @@ def start(flags: Flags) -> int:
         ending = session.ending
         if ending is None:
             raise AssertionError("a session ended without saying why")
-        if ending.exit_code == _BAD_SETTINGS and not plan.resumed and not session.played:
+        if _never_began(plan, session, ending):
             shutil.rmtree(plan.folder.path, ignore_errors=True)  # nothing was learned, and the name is free again
         else:
             write_record(plan.folder, plan.record.ended(ending.text, ending.exit_code))
@@ -171,6 +177,13 @@ def start(flags: Flags) -> int:
     if ending.exit_code:
         _complain(ending.text)
     return ending.exit_code
+
+
+def _never_began(plan: Plan, session: Session, ending: Ending) -> bool:
+    """Whether a new run failed before any agent played, and its folder has nothing that its user may want."""
+    if plan.resumed or session.played or ending.exit_code not in _FAILURES or plan.folder.holds_memory():
+        return False
+    return not any(str(log) in ending.text for log in plan.folder.path.rglob("*.log"))  # sent there to read
 
 
 def _parse_time(text: str) -> int:

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from borgagent.presets import PRESETS
+from borgagent.presets import PresetName, choose_preset
+from borgcore.addresses import read_address
 from borgcore.errors import MismatchError, SettingsError
 from borgcore.settings import RedisSettings, RunName
 from borglocal.folder import RunFolder, lock_run
-from borglocal.machine import count_cores
+from borglocal.machine import count_cores, has_cuda
 from borglocal.record import RunRecord, list_runs, read_record, write_record
 
 PASSWORD_VARIABLE = "BORG_REDIS_PASSWORD"  # noqa: S105  # its name
@@ -24,6 +26,7 @@ DEFAULT_GAME = "pong"
 DEFAULT_AGENTS = 2
 _MAX_SEED = 1 << 31
 _RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
+_PRESET: TypeAdapter[PresetName] = TypeAdapter(PresetName)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Plan:
     resumed: bool = False
     for_s: float | None = None
     until_return: float | None = None
-    grace_s: float = 10.0  # for an agent to drain, its checkpoint apart
+    grace_s: float = 20.0  # for an agent to drain, its checkpoint included
     lock_file: int | None = None  # descriptor that children inherit
 
     def external_redis(self) -> RedisSettings | None:
@@ -80,13 +83,12 @@ def open_plan(flags: Flags) -> Iterator[Plan]:
     """
     if flags.run is not None:
         _check_name(flags.run)
-    if flags.preset is not None and flags.preset not in ("auto", *PRESETS):
-        expected = ", ".join(("auto", *PRESETS))
-        raise SettingsError(f"--preset: found {flags.preset!r}; expected one of {expected}; nothing was started")
+    _check_preset(flags.preset)
     flags = _hide_password(flags)
-    folder = _find(flags) if flags.resume else _create(flags)
+    made = None if flags.resume else _resolve(_new_record(flags))  # it may ask torch: before there is a folder
+    folder = _find(flags) if made is None else _create(flags)
     with lock_run(folder) as lock_file:
-        record = _merge(read_record(folder), flags, folder) if flags.resume else _new_record(flags)
+        record = made or _resolve(_merge(read_record(folder), flags, folder))
         write_record(folder, record.started())
         yield Plan(folder, record, flags.resume, flags.for_s, flags.until_return, lock_file=lock_file)
 
@@ -94,12 +96,20 @@ def open_plan(flags: Flags) -> Iterator[Plan]:
 def _new_record(flags: Flags) -> RunRecord:
     return RunRecord(
         game=flags.game or DEFAULT_GAME,
-        preset=flags.preset or "auto",
+        preset=_check_preset(flags.preset),
         agents=flags.agents or min(DEFAULT_AGENTS, count_cores()),
         seed=secrets.randbelow(_MAX_SEED) if flags.seed is None else flags.seed,
         capacity=flags.capacity,
         redis_url=flags.redis_url,
     )
+
+
+def _resolve(record: RunRecord) -> RunRecord:
+    """Choose what ``auto`` means once: a run that is resumed on another machine keeps its preset."""
+    if record.preset != "auto":
+        return record
+    cuda = record.game != "catch" and has_cuda()
+    return record.model_copy(update={"preset": choose_preset(record.preset, record.game, cuda=cuda)})
 
 
 def _create(flags: Flags) -> RunFolder:
@@ -138,6 +148,8 @@ def _merge(record: RunRecord, flags: Flags, folder: RunFolder) -> RunRecord:
     """Agents and seed may change from one start to the next; what the stored transitions depend on may not."""
     for name in ("game", "preset", "capacity", "redis_url"):
         asked, stored = getattr(flags, name), getattr(record, name)
+        if (name, asked) == ("preset", "auto"):
+            continue  # whatever the run has
         if asked is not None and asked != stored:
             flag = "--" + name.replace("_", "-")
             made = "without it" if stored is None else f"with {stored}"
@@ -159,16 +171,24 @@ def _check_name(run: str) -> None:
         ) from None
 
 
+def _check_preset(preset: str | None) -> PresetName:
+    try:
+        return _PRESET.validate_python("auto" if preset is None else preset)
+    except ValidationError:
+        expected = ", ".join(get_args(PresetName))
+        raise SettingsError(f"--preset: found {preset!r}; expected one of {expected}; nothing was started") from None
+
+
 def _hide_password(flags: Flags) -> Flags:
     if flags.redis_url is None:
         return flags
     try:
-        url = urlsplit(flags.redis_url)
-        password = url.password
-    except ValueError:
-        raise SettingsError("--redis-url: found a value that is no URL; nothing was started") from None
-    if password is None:
+        read_address(flags.redis_url)
+    except ValueError as error:
+        raise SettingsError(f"--redis-url: {error}; nothing was started") from None
+    url = urlsplit(flags.redis_url)
+    if url.password is None:
         return flags
-    os.environ[PASSWORD_VARIABLE] = unquote(password)
+    os.environ[PASSWORD_VARIABLE] = unquote(url.password)
     user, host = url.username or "", url.netloc.rsplit("@", 1)[1]
     return replace(flags, redis_url=urlunsplit(url._replace(netloc=f"{user}@{host}" if user else host)))

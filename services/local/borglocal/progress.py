@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from borgagent.presets import PRESETS, PresetName, choose_preset
+from borgagent.presets import PRESETS
 from borgcore.replay import ReplayStats
 from borgcore.reports import AgentReport, mean_return
 
-JUDGED_EPISODES = 20  # newest episodes of all agents whose mean --until-return compares
+JUDGED_EPISODES = 20  # newest episodes whose mean --until-return compares
+_GREEDY = 0.05  # epsilon up to which play is judged, however little others explore
 SILENT_S = 5.0  # an agent reports once a second
-_NVIDIA = Path("/dev/nvidiactl")  # there where a driver is; asking torch would load it into this process
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,13 @@ class Progress:
 
     @property
     def pooled_return(self) -> float | None:
-        """Mean return over the newest episodes of all agents together; None before there are enough."""
-        return mean_return([episode for report in self.reports for episode in report.recent], JUDGED_EPISODES)
+        """Mean return over the newest episodes of the agents that explore least; None before there are enough.
+
+        Where there are many agents, the first ones explore for good, and their returns say little of the network.
+        """
+        lowest = min((report.epsilon for report in self.reports), default=0.0)
+        judged = [report for report in self.reports if report.epsilon <= max(2 * lowest, _GREEDY)]
+        return mean_return([episode for report in judged for episode in report.recent], JUDGED_EPISODES)
 
     @property
     def phase(self) -> str:
@@ -52,8 +56,6 @@ class Progress:
         return self.now_s - report.at_s > SILENT_S
 
 
-def warmup_size(preset: str, game: str) -> int:
+def warmup_size(preset: str) -> int:
     """Transitions that a preset wants before learning begins."""
-    names: dict[str, PresetName] = {"auto": "auto", "tiny": "tiny", "small": "small", "nature": "nature"}
-    chosen = choose_preset(names.get(preset, "auto"), game, cuda=_NVIDIA.exists())
-    return int(PRESETS[chosen]["replay"]["min_size"])
+    return int(PRESETS[preset]["replay"]["min_size"])

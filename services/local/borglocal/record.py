@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
+from borgagent.presets import PresetName
 from borgcore.errors import BorgError, CorruptDataError
 from borglocal.folder import RunFolder, is_running
 
@@ -27,7 +28,7 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     game: str
-    preset: str
+    preset: PresetName
     agents: PositiveInt
     seed: NonNegativeInt
     capacity: PositiveInt | None = None

@@ -85,7 +85,7 @@ class Reporter:
             now_s=time(),
             elapsed_s=time() - self.began_s,
             for_s=self.plan.for_s,
-            warmup=warmup_size(record.preset, record.game),
+            warmup=warmup_size(record.preset),
             reports=self.reports,
             stats=self.stats,
             answering=answering,

@@ -69,6 +69,7 @@ def _learner_line(progress: Progress) -> str:
 def _describe_learner(learner: LearnerReport) -> str:
     return (
         f"learner: {learner.updates:,} updates of {learner.batch_size}, {learner.updates_per_s:.1f}/s, "
+        f"{learner.updates_per_s * learner.batch_size:,.0f} samples/s, "
         f"loss {learner.loss:.4f}, mean Q {learner.mean_q:.3f}, waiting for data {learner.wait_share:.1%}, "
         f"for the limiter {learner.limiter_share:.1%}"
     )

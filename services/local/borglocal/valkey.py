@@ -84,7 +84,7 @@ async def open_valkey(folder: RunFolder, lock_file: int | None, say: Callable[[s
     files = await to_thread.run_sync(_prepare, folder)
     try:
         log = folder.valkey / "valkey.log"
-        child = await start_child("Valkey", [files.binary, str(files.config)], log, lock_file=lock_file)
+        child = await _start(files, log, lock_file)
         try:
             yield Valkey(child, RedisSettings(url=f"unix://{files.socket}", password=SecretStr(files.password)))
         finally:
@@ -93,6 +93,13 @@ async def open_valkey(folder: RunFolder, lock_file: int | None, say: Callable[[s
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(_remove, files.socket.parent)
+
+
+async def _start(files: "_Files", log: Path, lock_file: int | None) -> Child:
+    try:
+        return await start_child("Valkey", [files.binary, str(files.config)], log, lock_file=lock_file)
+    except OSError as error:
+        raise ServerError(f"cannot start Valkey: {error.filename or log}: {error.strerror}") from None
 
 
 async def _stop(child: Child, say: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from borglocal import crew, main, supervisor
 program = sys.argv.pop(1)
 crew._FIRST_BACKOFF_S = 0.05
 if "TEST_BORG_GRACE_S" in os.environ:
-    crew._CHECKPOINT_S = 0.0
+    crew._LATE_S = 0.0
 
 def command(plan, redis):
     return [sys.executable, program, plan.folder.run, redis.url]
@@ -33,10 +33,11 @@ run, url = sys.argv[1:]
 redis = Redis.from_url(url, password=os.environ["BORG_REDIS_PASSWORD"])
 number = redis.incr("agents-started")
 
-def report(returns=(), learner=None):
+def report(returns=(), learner=None, epsilon=0.5):
     now = time.time()
     written = {"agent": number, "pid": os.getpid(), "at_s": now, "steps": 10, "steps_per_s": 5.0, "episodes": 1,
-               "epsilon": 0.5, "weights_version": 1, "recent": [(now + i, value) for i, value in enumerate(returns)],
+               "epsilon": epsilon, "weights_version": 1,
+               "recent": [(now + i, value) for i, value in enumerate(returns)],
                "learner": learner}
     redis.hset("borg:{" + run + ":r0}:reports", str(number), json.dumps(written))
 

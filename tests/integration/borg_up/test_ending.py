@@ -84,6 +84,13 @@ async def test_a_run_ends_when_the_agents_together_reach_the_return(start: Start
     assert "the mean return over the newest 20 episodes is 18.00, 18 was asked for" in await read(borg.output)
 
 
+async def test_an_agent_that_explores_for_good_does_not_keep_the_return_from_being_reached(start: Start) -> None:
+    plays = "report([18.0] * 20, epsilon=0.01) if number > 1 else report([-21.0] * 20, epsilon=0.4)\nsignal.pause()\n"
+    borg = await begin(start, plays, "--agents", "2", "--until-return", "18", "--for", "10m")
+    assert await borg.ended() == 0
+    assert "the mean return over the newest 20 episodes is 18.00, 18 was asked for" in await read(borg.output)
+
+
 async def test_time_that_is_over_before_the_return_was_reached_is_exit_code_5(start: Start) -> None:
     borg = await begin(
         start, "report([17.0] * 20)\nsignal.pause()\n", "--agents", "1", "--until-return", "18", "--for", "3"

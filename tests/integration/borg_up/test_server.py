@@ -89,6 +89,21 @@ async def test_a_memory_that_valkey_cannot_read_is_its_error_in_one_line(start: 
     )
 
 
+async def test_a_valkey_that_cannot_be_started_is_one_line(start: Start) -> None:
+    borg = await begin(start, PLAYS, "--agents", "1")
+    await borg.ready(1)
+    borg.interrupt()
+    assert await borg.ended() == 0
+    log = borg.folder.valkey / "valkey.log"
+    await read(log.unlink)
+    await read(log.mkdir)
+    again = await begin(start, PLAYS, "--resume")
+    assert await again.ended() == 3
+    output = await read(again.output)
+    assert output.endswith("borg: cannot start Valkey: runs/one/valkey/valkey.log: Is a directory\n")
+    assert "Traceback" not in output
+
+
 async def test_a_server_of_ones_own_is_used_instead_and_left_running(start: Start, tmp_path: Path) -> None:
     server = ValkeyServer(data_dir=tmp_path / "own")
     await read(server.start)

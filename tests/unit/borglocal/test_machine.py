@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from borglocal.machine import count_cores, read_memory_bytes
+import pytest
+
+from borglocal import machine
+from borglocal.machine import count_cores, has_cuda, read_memory_bytes
 
 
 def test_a_machine_has_a_core_and_some_memory() -> None:
@@ -20,3 +23,21 @@ def test_the_limit_of_a_cgroup_counts_where_it_is_lower(tmp_path: Path) -> None:
 
 def test_no_cgroup_is_no_limit(tmp_path: Path) -> None:
     assert read_memory_bytes(tmp_path, tmp_path / "absent") > 1 << 26
+
+
+@pytest.mark.parametrize(("program", "there"), [("", True), ("raise SystemExit(1)", False), ("import absent", False)])
+def test_where_there_is_a_gpu_torch_says_whether_it_can_use_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, there: bool
+) -> None:
+    monkeypatch.setattr(machine, "_ASK_TORCH", program)
+    monkeypatch.delenv("BORG_AGENT_DEVICE", raising=False)
+    assert has_cuda((tmp_path,)) == there
+    assert not has_cuda((tmp_path / "absent",))
+    monkeypatch.setenv("BORG_AGENT_DEVICE", "cpu")
+    assert not has_cuda((tmp_path,))
+
+
+def test_a_torch_that_does_not_answer_is_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_ASK_TORCH", "input()")
+    monkeypatch.setattr(machine, "_TORCH_S", 0.1)
+    assert not has_cuda((tmp_path,))

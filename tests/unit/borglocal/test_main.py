@@ -1,12 +1,24 @@
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import anyio.lowlevel
 import pytest
+import structlog
 
 from borglocal import main as main_module
+from borglocal.display import Display
 from borglocal.folder import RunFolder
+from borglocal.plan import Plan
 from borglocal.record import RunRecord, borg_version, write_record
+from borglocal.session import Session
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()  # the command sets them for its process, which here is that of all tests
 
 
 def borg(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -77,3 +89,60 @@ def test_runs_are_listed_with_their_last_state(
     write_record(folder, RunRecord(game="catch", preset="tiny", agents=3, seed=0).ended("over", 0))
     assert borg(monkeypatch, "runs", "--runs-dir", str(tmp_path)) == 0
     assert re.search(r"one +catch +tiny +3 +[-\d]+ [:\d]+ +over", capsys.readouterr().out)
+
+
+def ends(monkeypatch: pytest.MonkeyPatch, text: str, code: int, *, writes: dict[Path, int]) -> None:
+    """Have a run end at once, with so many bytes in these files."""
+
+    async def run(display: Display) -> Session:
+        await anyio.lowlevel.checkpoint()
+        session = Session(display)
+        session.end(text, code)
+        return session
+
+    def run_up(_: Plan, display: Display) -> Session:
+        for path, size_bytes in writes.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(size_bytes))
+        return anyio.run(run, display)
+
+    monkeypatch.setattr(main_module, "run_up", run_up)
+    monkeypatch.setattr(main_module, "end_with_uv", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "file", "size_bytes"),
+    [
+        ("Redis at elsewhere:6379 cannot be reached", 3, "agent-1.log", 200),
+        ("the memory is another game's", 4, "valkey/appendonlydir/appendonly.aof.1.incr.aof", 9_000),
+        ("no space", 1, "agent-1.log", 0),
+    ],
+)
+def test_a_start_that_failed_before_anyone_played_gives_its_name_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, text: str, code: int, file: str, size_bytes: int
+) -> None:
+    ends(monkeypatch, text, code, writes={tmp_path / "one" / file: size_bytes})
+    for _ in range(2):
+        assert borg(monkeypatch, "up", "--game", "catch", "--run", "one", "--runs-dir", str(tmp_path)) == code
+        assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "file", "size_bytes"),
+    [
+        ("agent process 1 died; log: {folder}/agent-1.log", 1, "agent-1.log", 1),
+        ("Redis is gone", 3, "checkpoints/1/newest.pt", 1),
+        ("Redis is gone", 3, "valkey/appendonlydir/appendonly.aof.2.base.rdb", 2 << 20),
+        ("stopped by Ctrl-C", 0, "agent-1.log", 1),
+    ],
+)
+def test_a_run_with_something_worth_keeping_or_reading_stays_and_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, text: str, code: int, file: str, size_bytes: int
+) -> None:
+    folder = tmp_path / "one"
+    ends(monkeypatch, text.format(folder=folder), code, writes={folder / file: size_bytes})
+    assert borg(monkeypatch, "up", "--game", "catch", "--run", "one", "--runs-dir", str(tmp_path)) == code
+    assert (folder / file).exists()
+    ends(monkeypatch, "Redis cannot be reached", 3, writes={folder / file: 0})
+    assert borg(monkeypatch, "up", "--resume", "--run", "one", "--runs-dir", str(tmp_path)) == 3
+    assert (folder / file).exists(), "a run that was resumed stays, whatever became of it"

@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError, SettingsError
+from borgcore.runtime import LAST_MOMENT_S
+from borgcore.settings import RedisSettings
+from borglocal import crew
+from borglocal import plan as plan_module
 from borglocal.folder import RunFolder
 from borglocal.plan import PASSWORD_VARIABLE, Flags, open_plan
 from borglocal.record import read_record
+from borglocal.supervisor import agent_command
 
 
 @pytest.fixture
-def flags(tmp_path: Path) -> Flags:
+def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flags:
+    monkeypatch.setattr(plan_module, "has_cuda", lambda: False)
     return Flags(runs=tmp_path)
 
 
@@ -27,7 +33,7 @@ def test_a_run_is_named_for_its_game_and_time_and_its_settings_are_kept(flags: F
         assert plan.folder.run.startswith("pong-20")
         assert plan.record.agents in {1, 2}
         kept = read_record(plan.folder)
-    assert (kept.game, kept.preset, kept.seed, kept.state) == ("pong", "auto", plan.record.seed, "running")
+    assert (kept.game, kept.preset, kept.seed, kept.state) == ("pong", "small", plan.record.seed, "running")
 
 
 def test_two_unnamed_runs_of_one_second_get_two_names(flags: Flags) -> None:
@@ -59,10 +65,33 @@ def test_a_resumed_run_may_have_another_number_of_agents(flags: Flags) -> None:
 
 
 @pytest.mark.parametrize(
+    ("there", "game", "preset"), [(False, "pong", "small"), (True, "pong", "nature"), (True, "catch", "tiny")]
+)
+@pytest.mark.parametrize("asked", [None, "auto"])
+def test_the_preset_that_auto_meant_at_first_is_kept_on_another_machine(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch, *, there: bool, game: str, preset: str, asked: str | None
+) -> None:
+    monkeypatch.setattr(plan_module, "has_cuda", lambda: there)
+    folder = make(replace(flags, run="one", game=game))
+    assert read_record(folder).preset == preset
+    monkeypatch.setattr(plan_module, "has_cuda", lambda: not there)
+    with open_plan(replace(flags, resume=True, preset=asked)) as plan:
+        command = agent_command(plan, RedisSettings())
+    assert command[command.index("--preset") + 1] == preset
+
+
+def test_an_agent_has_all_the_time_that_the_run_waits_for_its_drain(flags: Flags) -> None:
+    with open_plan(flags) as plan:
+        command = agent_command(plan, RedisSettings())
+    assert float(command[command.index("--grace-s") + 1]) == plan.grace_s == 20
+    assert crew._LATE_S > LAST_MOMENT_S, "an agent that cuts itself off says so before it is killed"
+
+
+@pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"game": "breakout"}, "--game breakout contradicts run one, which was made with pong; leave --game out"),
-        ({"preset": "nature"}, "--preset nature contradicts run one, which was made with auto"),
+        ({"preset": "nature"}, "--preset nature contradicts run one, which was made with small"),
         ({"capacity": 5}, "--capacity 5 contradicts run one, which was made without it"),
         ({"redis_url": "redis://elsewhere"}, "--redis-url redis://elsewhere contradicts run one"),
     ],
@@ -115,3 +144,26 @@ def test_a_password_in_the_url_reaches_neither_the_record_nor_a_command_line(
     assert redis.password.get_secret_value() == os.environ[PASSWORD_VARIABLE] == "s@cret"
     assert "cret" not in plan.folder.record.read_text()
     assert not stat.S_IMODE(plan.folder.lock.stat().st_mode) & 0o077
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://host?password=s3cret", "a query or fragment is not allowed"),
+        ("redis://host/2?db=1", "a query or fragment is not allowed"),
+        ("redis://:s3cret#x@host", "a query or fragment is not allowed"),
+        ("redis://user:s3/cret@host", "the port is no number|an @ follows"),
+        ("redis://host:s3cret", "the port is no number"),
+        ("rediss//:s3cret@host", "scheme 'missing'"),
+    ],
+)
+def test_a_url_that_may_hold_a_secret_elsewhere_is_refused_without_it(flags: Flags, url: str, text: str) -> None:
+    with (
+        pytest.raises(SettingsError, match=rf"^--redis-url: ({text})[^\n]*; nothing was started$") as refused,
+        open_plan(replace(flags, run="one", redis_url=url)),
+    ):
+        pass
+    assert "s3" not in str(refused.value)
+    assert "cret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert not (flags.runs / "one").exists()

@@ -68,7 +68,7 @@ def test_the_table_shows_agents_learner_memory_and_time() -> None:
     assert rows["1"] == ["1", "*", "learner", "12,345", "512", "20", "-20.00", "-", "0.850", "7"]
     assert rows["2"] == ["2", "12,345", "512", "100", "-21.00", "-21.00", "0.850", "7"]
     assert lines[-2].startswith(
-        "learner: 1,234 updates of 64, 45.6/s, loss 0.0123, mean Q 0.500, waiting for data 3.0%"
+        "learner: 1,234 updates of 64, 45.6/s, 2,918 samples/s, loss 0.0123, mean Q 0.500, waiting for data 3.0%"
     )
     assert lines[-1].strip() == (
         "memory: 4,000 of 500,000 transitions, 2.0 MiB, 524 bytes each, 8.00 samples per insert"
@@ -96,6 +96,15 @@ def test_the_return_that_is_judged_is_over_the_newest_episodes_of_all_agents() -
     assert replace(PROGRESS, reports=late).pooled_return == pytest.approx(0.5)
 
 
+def test_agents_that_explore_for_good_are_not_judged() -> None:
+    ladder = {1: 0.4, 2: 0.047, 3: 0.01, 4: 0.01}
+    reports = [report(n, [-21.0 if n == 1 else 18.0] * 10, epsilon=epsilon) for n, epsilon in ladder.items()]
+    assert replace(PROGRESS, reports=reports).pooled_return == 18.0
+    assert replace(PROGRESS, reports=reports[:2]).pooled_return is None, "ten episodes are too few"
+    annealing = [report(n, [float(n)] * 10, epsilon=max(epsilon, 0.3)) for n, epsilon in ladder.items()]
+    assert replace(PROGRESS, reports=annealing).pooled_return == 2.5, "while all explore, all are judged"
+
+
 @pytest.mark.parametrize(
     ("change", "phase"),
     [
@@ -113,8 +122,8 @@ def test_the_phase_says_what_the_run_is_busy_with(change: dict[str, object], pha
 
 
 def test_a_preset_says_how_much_is_stored_before_learning() -> None:
-    assert warmup_size("small", "pong") == 10_000
-    assert warmup_size("auto", "catch") == warmup_size("tiny", "catch") == 500
+    assert warmup_size("small") == 10_000
+    assert warmup_size("tiny") == 500
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB")])
