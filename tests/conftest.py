@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
@@ -27,6 +28,14 @@ def blockbuster() -> Iterator[BlockBuster]:
     """Fails a test in which our code blocks the event loop."""
     with blockbuster_ctx("borgcore") as detector:
         yield detector
+
+
+@pytest.fixture(autouse=True)
+def fresh_logs() -> Iterator[None]:
+    """Undoes what a test set up of logging: the next one's standard error is another file."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @dataclass

@@ -1,11 +1,9 @@
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio.lowlevel
 import pytest
-import structlog
 
 from borglocal import main as main_module
 from borglocal.display import Display
@@ -13,12 +11,6 @@ from borglocal.folder import RunFolder
 from borglocal.plan import Plan
 from borglocal.record import RunRecord, borg_version, write_record
 from borglocal.session import Session
-
-
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()  # the command sets them for its process, which here is that of all tests
 
 
 def borg(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
