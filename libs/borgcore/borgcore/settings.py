@@ -7,13 +7,11 @@ BaseSettings would read bare names such as ``CAPACITY`` from the environment.
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SecretStr, StringConstraints, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,11 +23,10 @@ from pydantic_settings import SettingsError as SourceError
 
 from borgcore.addresses import read_address
 from borgcore.errors import SettingsError
+from borgcore.mistakes import describe_mistake, describe_option, section_of
 
 _SHARED_PREFIX = "BORG_"
 _MAX_CONFIG_BYTES = 1 << 20
-_UNRECOGNIZED = "unrecognized arguments: "  # how argparse begins
-_MAX_SHOWN = 80  # characters of a wrong value that an error repeats
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -135,9 +132,9 @@ class ServiceSettings(SharedSettings):
         try:
             return cls(_cli_prog_name=f"borg-{cls.service}", _cli_parse_args=list(arguments))
         except ValidationError as error:
-            raise SettingsError(_line_of(error.errors(include_url=False)[0], cls)) from None
+            raise SettingsError(describe_mistake(error.errors(include_url=False)[0], cls, cls.service)) from None
         except SourceError as error:
-            _raise_source_error(error, cls)
+            raise SettingsError(describe_option(error, cls)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -158,7 +155,7 @@ class ServiceSettings(SharedSettings):
         shared = {f"{_SHARED_PREFIX}{field.upper()}" for field in SharedSettings.model_fields}
         own = {f"{cls.env_prefix()}{field.upper()}" for field in cls.model_fields}
         flat = {
-            f"{cls.env_prefix()}{name.upper()}" for name, field in cls.model_fields.items() if not _section_of(field)
+            f"{cls.env_prefix()}{name.upper()}" for name, field in cls.model_fields.items() if not section_of(field)
         }
         for name in sorted(os.environ):
             upper = name.upper()
@@ -235,54 +232,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is not TOML: {error}; nothing was started") from None
     except RecursionError:
         raise SettingsError(f"{path} is nested too deeply for settings; nothing was started") from None
-
-
-def _line_of(error: ErrorDetails, settings_cls: type[ServiceSettings]) -> str:
-    """One line: the setting, what was found, what is expected, and for an unknown name the nearest one."""
-    name = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{name} is no setting{_nearest(error['loc'], settings_cls)}; nothing was started"
-    secret = isinstance(error["input"], SecretStr) or "password" in name or "url" in name
-    found = "a value not shown here" if secret else repr(error["input"])[:_MAX_SHOWN]
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if error["type"] == "value_error" and isinstance(error["input"], dict):  # settings that contradict each other
-        return f"{name or settings_cls.service}: {message}; nothing was started"
-    return f"{name or settings_cls.service}: found {found}; {message}; nothing was started"
-
-
-def _nearest(location: tuple[int | str, ...], settings_cls: type[BaseModel]) -> str:
-    model: type[BaseModel] = settings_cls
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        section = None if field is None else _section_of(field)
-        if section is not None:  # else a key of a dict of sections
-            model = section
-    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1, cutoff=0.0)
-    return f"; the nearest name is {close[0]}" if close else ""
-
-
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a nested section, or of those in a dict of sections."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
-def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        option = f"{prefix}{name.replace('_', '-')}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _options(field.annotation, f"{option}.")
-        else:
-            yield option
-
-
-def _raise_source_error(error: SourceError, settings_cls: type[ServiceSettings]) -> NoReturn:
-    text = str(error).removeprefix("error parsing CLI: ")
-    if text.startswith(_UNRECOGNIZED):
-        name = text.removeprefix(_UNRECOGNIZED).split()[0].split("=")[0]  # what follows may be a password
-        nearest = difflib.get_close_matches(name, _options(settings_cls), n=1, cutoff=0.0)[0]
-        text = f"{name} is no option; the nearest is {nearest}"
-    raise SettingsError(f"{text}; nothing was started") from None
