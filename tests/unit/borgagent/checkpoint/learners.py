@@ -1,0 +1,70 @@
+"""Learners and their checkpoints, as the tests here make and compare them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from borgagent.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
+from borgagent.learner import Learner, Tensors
+from borgagent.network import QNetwork
+from borgagent.presets import NetworkName
+from borgagent.settings import LearnerSettings
+from borgcore.replay import ReplaySpec
+
+TINY = ReplaySpec("catch", 1, 10, 5, 1, 3, 0.99)
+SMALL = ReplaySpec("pong", 2, 42, 42, 3, 3, 0.99)
+NAMES: dict[ReplaySpec, NetworkName] = {TINY: "tiny", SMALL: "small"}
+
+
+def learner_of(spec: ReplaySpec = TINY, seed: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    network = QNetwork(NAMES[spec], spec.stack, spec.height, spec.width, spec.actions)
+    return Learner(network, LearnerSettings(compile="never", target_period=4), torch.device("cpu"))
+
+
+def batch_of(seed: int, spec: ReplaySpec = TINY, size: int = 8) -> Tensors:
+    rng = np.random.default_rng(seed)
+    shape = (size, spec.stack, spec.height, spec.width)
+    return (
+        torch.from_numpy(rng.integers(0, 256, shape, np.uint8)),
+        torch.from_numpy(rng.integers(0, 256, shape, np.uint8)),
+        torch.from_numpy(rng.integers(0, spec.actions, size)),
+        torch.from_numpy(rng.uniform(-1, 1, size).astype(np.float32)),
+        torch.full((size,), 0.9),
+        torch.ones(size),
+    )
+
+
+def trained(updates: int, spec: ReplaySpec = TINY) -> Learner:
+    learner = learner_of(spec)
+    for seed in range(updates):
+        learner.train(batch_of(seed, spec))
+    return learner
+
+
+def save(folder: Path, learner: Learner, spec: ReplaySpec = TINY) -> Path:
+    return save_checkpoint(folder, take_snapshot(learner, NAMES[spec], spec))
+
+
+def load(folder: Path, learner: Learner, spec: ReplaySpec = TINY) -> bool:
+    return load_checkpoint(folder, learner, NAMES[spec], spec)
+
+
+def state_of(learner: Learner) -> list[torch.Tensor]:
+    moments = learner.optimizer.state_dict()["state"]
+    return [
+        *learner.online.state_dict().values(),
+        *learner.target.state_dict().values(),
+        *(moments[index][name] for index in sorted(moments) for name in sorted(moments[index])),
+    ]
+
+
+def same(one: Learner, other: Learner) -> bool:
+    mine, others = state_of(one), state_of(other)
+    equal = len(mine) == len(others) and all(map(torch.equal, mine, others))
+    return equal and one.updates == other.updates
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
