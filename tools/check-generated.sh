@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fails where a generated file is not what its source makes today; changes nothing.
-#   tools/check-generated.sh [wire | requirements]...      default: both
+#   tools/check-generated.sh [wire | requirements | events]...      default: all
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -16,5 +16,9 @@ for part in "${@:-all}"; do
     case $part in requirements | all)
         requirements/export.sh "$fresh/requirements"
         diff -r -q -x export.sh requirements "$fresh/requirements" || stale requirements/ "make lock" ;;
+    esac
+    case $part in events | all)
+        .venv/bin/python -m borgcore.events.reference > "$fresh/events.md"
+        cmp -s docs/events.md "$fresh/events.md" || stale docs/events.md "python -m borgcore.events.reference > docs/events.md" ;;
     esac
 done

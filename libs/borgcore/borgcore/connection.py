@@ -33,7 +33,7 @@ from redis.exceptions import (
 
 from borgcore.addresses import read_address
 from borgcore.errors import ServerError, SettingsError
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 
 MAX_CONNECTIONS = 32
 CLOSE_TIMEOUT_S = 2.0
@@ -145,7 +145,12 @@ def _check_url(settings: RedisSettings) -> None:
         raise SettingsError(f"redis url: {error}") from None
 
 
-def _pool(settings: RedisSettings) -> BlockingConnectionPool:
+def make_pool(settings: RedisSettings) -> BlockingConnectionPool:
+    """Prepare connections, bounded in number and time; looks at the certificate file, so not on the loop.
+
+    Raises:
+        SettingsError: the certificate file is wrong.
+    """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
         "timeout": settings.timeout_s,  # for a free connection
@@ -198,7 +203,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     """
     _check_url(settings)
     address = settings.address
-    pool = await asyncio.to_thread(_pool, settings)  # it looks at the certificate file
+    pool = await asyncio.to_thread(make_pool, settings)  # it looks at the certificate file
     redis = BorgRedis(connection_pool=pool, address=address, retry_for_s=settings.timeout_s)
     try:
         try:

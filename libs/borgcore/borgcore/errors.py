@@ -21,6 +21,10 @@ class ServerError(BorgError):
     exit_code = 3
 
 
+class EventLogError(ServerError):
+    """The event log is absent, slow, or refuses us; what was to be sent or read may be tried again."""
+
+
 class MismatchError(BorgError):
     """What is stored (memory, checkpoint, weights) belongs to another game, preset or run."""
 

@@ -36,6 +36,15 @@ class RunKeys:
         """Hash: agent number -> its newest report (JSON)."""
         return self._key("reports")
 
+    def events(self, topic: str) -> str:
+        """Stream: the events of one topic, where the event log is Redis Streams."""
+        return self._key(f"events:{topic}")
+
+    @property
+    def events_trimmed(self) -> str:
+        """Hash: topic -> entries that were trimmed before anybody had read them."""
+        return self._key("events-trimmed")
+
     def lease(self, number: int) -> str:
         """String with expiry: the token of the agent that holds ``number``."""
         return self._key(f"lease:{number}")

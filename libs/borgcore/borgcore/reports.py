@@ -1,4 +1,4 @@
-"""What each agent says of itself once a second; ``borg up`` shows it, the event log will carry it."""
+"""What each agent says of itself once a second; ``borg up`` shows it, the event log carries the same figures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +33,11 @@ class LearnerReport:
     limiter_share: float
     """Share of the time spent waiting because samples were ahead of inserts."""
     batch_size: int
+
+    @property
+    def samples_per_s(self) -> float:
+        """Transitions trained on."""
+        return self.updates_per_s * self.batch_size
 
 
 @dataclass(frozen=True, slots=True)

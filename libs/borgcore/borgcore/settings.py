@@ -1,6 +1,7 @@
 """Settings: command line over environment over TOML file over defaults; read once at start, then frozen.
 
-Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain :class:`Section`, because a nested
+Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain
+:class:`~borgcore.sections.Section`, because a nested
 BaseSettings would read bare names such as ``CAPACITY`` from the environment.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,45 +22,14 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from borgcore.addresses import read_address
 from borgcore.errors import SettingsError
 from borgcore.mistakes import describe_mistake, describe_option, section_of
+from borgcore.sections import EventsSettings, RedisSettings, SaslMechanism
 
 _SHARED_PREFIX = "BORG_"
 _MAX_CONFIG_BYTES = 1 << 20
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
-class Section(BaseModel):
-    """A nested group of settings; the docstring under a field is its help text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class RedisSettings(Section):
-    """How to reach the Redis or Valkey server that holds the run."""
-
-    url: str = Field("redis://127.0.0.1:6379", repr=False)
-    """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
-    password: SecretStr | None = None
-    """Password of the server."""
-    ca_file: Path | None = None
-    """Certificate authority that signed the server's certificate."""
-    connect_timeout_s: PositiveFloat = 2.0
-    """Longest wait for a connection, seconds."""
-    timeout_s: PositiveFloat = 5.0
-    """Longest wait for one reply, seconds."""
-    outage_s: PositiveFloat = 20.0
-    """How long a lost connection is tried again before the call fails, seconds."""
-
-    @property
-    def address(self) -> str:
-        """The server as logs and errors name it: without user and password."""
-        try:
-            return read_address(self.url)
-        except ValueError:
-            return "the given URL"
 
 
 class SharedSettings(BaseSettings):
@@ -92,6 +62,29 @@ class SharedSettings(BaseSettings):
     """Longest wait for one reply, seconds."""
     redis_outage_s: PositiveFloat = 20.0
     """How long a lost connection is tried again before the service ends, seconds."""
+    events_url: str | None = Field(None, repr=False)
+    """Event log: kafka://host:port[,host:port…], kafka+ssl:// (TLS), redis://, rediss:// or unix:// (Redis Streams);
+    the run's Redis server where not given."""
+    events_user: str | None = None
+    """SASL user of Kafka."""
+    events_password: SecretStr | None = None
+    """Password of the event log; better by environment than on the command line."""
+    events_sasl: SaslMechanism = "SCRAM-SHA-512"
+    """SASL mechanism of Kafka, used where a user is given."""
+    events_ca_file: Path | None = None
+    """Certificate authority that signed the event log's certificate."""
+    events_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,60}$")
+    """Put before the names of Kafka's topics, where a Kafka is shared."""
+    events_partitions: PositiveInt = 3
+    """Partitions of a Kafka topic that is created because it is missing."""
+    events_replication: PositiveInt = 1
+    """Copies that Kafka keeps of such a topic."""
+    events_stream_cap: PositiveInt = 200_000
+    """Most entries of a Redis stream; older ones that nobody has read are trimmed, counted and said."""
+    events_buffer: PositiveInt = 10_000
+    """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""
+    health_address: str | None = None
+    """host:port on which /healthz, /readyz and /metrics are served; not served where not given."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -108,6 +101,25 @@ class SharedSettings(BaseSettings):
             ca_file=self.redis_ca_file,
             timeout_s=self.redis_timeout_s,
             outage_s=self.redis_outage_s,
+        )
+
+    @property
+    def events(self) -> EventsSettings:
+        """The event log, as one section; without a URL of its own it lives in the run's Redis server."""
+        own = self.events_url is not None
+        return EventsSettings(
+            url=self.events_url if self.events_url is not None else self.redis_url,
+            user=self.events_user,
+            password=self.events_password if own else self.redis_password,
+            sasl=self.events_sasl,
+            ca_file=self.events_ca_file if own else self.redis_ca_file,
+            timeout_s=self.redis_timeout_s,
+            outage_s=self.redis_outage_s,
+            prefix=self.events_prefix,
+            partitions=self.events_partitions,
+            replication=self.events_replication,
+            stream_cap=self.events_stream_cap,
+            buffer=self.events_buffer,
         )
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from borgcore.reports import AgentReport, mean_return
+from borgcore.reports import AgentReport, LearnerReport, mean_return
 
 
 def test_the_mean_return_is_over_the_newest_episodes_by_time() -> None:
@@ -26,3 +26,10 @@ def test_a_report_gives_the_mean_of_its_own_episodes() -> None:
     )
     assert report.mean_return(2) == pytest.approx(0.0)
     assert report.mean_return() is None
+
+
+def test_samples_are_the_transitions_trained_on() -> None:
+    learner = LearnerReport(
+        updates=9, updates_per_s=8.0, loss=0.5, mean_q=0.25, wait_share=0.0, limiter_share=0.0, batch_size=64
+    )
+    assert learner.samples_per_s == pytest.approx(512.0)

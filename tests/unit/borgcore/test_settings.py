@@ -7,7 +7,8 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
 from borgcore.errors import SettingsError
-from borgcore.settings import RedisSettings, Section, ServiceSettings
+from borgcore.sections import RedisSettings, Section
+from borgcore.settings import ServiceSettings
 
 PASSWORD = "hunter2"
 

@@ -1,0 +1,141 @@
+"""What sender and consumer of Redis Streams share: the server, its errors, and how much of a stream is left to do."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import resources
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError, ResponseError
+
+from borgcore.addresses import read_address
+from borgcore.connection import address_of, open_redis, server_error
+from borgcore.errors import EventLogError, ServerError, SettingsError
+from borgcore.events.schema import TOPICS
+from borgcore.keys import RunKeys
+from borgcore.sections import EventsSettings, RedisSettings
+
+FIELD = b"v"
+"""The one field of an entry: the event as JSON."""
+TRIM = resources.files("borgcore.events").joinpath("trim.lua").read_text(encoding="utf-8")
+FAILURES = (RedisError, OSError)
+T = TypeVar("T")
+_SCHEMES = ("redis://", "rediss://", "unix://")
+_AT_ONCE_S = 0.001  # a read that were repeated unseen would leave entries delivered, and never handed out
+
+
+def redis_settings(settings: EventsSettings) -> RedisSettings:
+    """The server of an event log; its calls are not repeated, that is left to whoever makes them.
+
+    Raises:
+        SettingsError: the URL is wrong.
+    """
+    if not settings.url.startswith(_SCHEMES):
+        raise SettingsError(
+            "events url: its scheme is none of kafka://, kafka+ssl://, redis://, rediss:// and unix://; "
+            "nothing was started"
+        )
+    try:
+        read_address(settings.url)
+    except ValueError as error:
+        text = str(error).replace("BORG_REDIS_PASSWORD", "BORG_EVENTS_PASSWORD")
+        raise SettingsError(f"events url: {text}") from None
+    return RedisSettings(
+        url=settings.url,
+        password=settings.password,
+        ca_file=settings.ca_file,
+        timeout_s=settings.timeout_s,
+        outage_s=_AT_ONCE_S,
+    )
+
+
+def log_error(error: BaseException, address: str) -> EventLogError:
+    """Turn what redis-py raised into one line that names the server and the cause."""
+    found = error if isinstance(error, ServerError) else server_error(error, address)
+    own = "BORG_EVENTS_PASSWORD, or BORG_REDIS_PASSWORD where the log has no URL of its own"
+    return EventLogError(f"event log: {found}".replace("BORG_REDIS_PASSWORD", own))
+
+
+@asynccontextmanager
+async def open_log(settings: EventsSettings) -> AsyncIterator[Redis]:
+    """Connect to the server of an event log, which must be there and fit.
+
+    Raises:
+        SettingsError: the URL or the certificate file is wrong.
+        EventLogError: the server is absent, refuses us, is a read-only replica or too old.
+    """
+    server = redis_settings(settings)
+    async with AsyncExitStack() as stack:
+        try:
+            redis = await stack.enter_async_context(open_redis(server))
+        except ServerError as error:
+            raise log_error(error, server.address) from error
+        yield redis
+
+
+async def execute(pipe: Pipeline) -> list[Any]:
+    """Send what was collected in one round trip; the first error is raised as it is, without the values sent."""
+    replies: list[Any] = await pipe.execute(raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def trim(pipe: Pipeline, keys: RunKeys, topic: str, cap: int) -> None:
+    """Add a call of trim.lua to a round trip."""
+    pipe.eval(TRIM, 2, keys.events(topic), keys.events_trimmed, topic, str(cap))
+
+
+async def count_backlog(redis: Redis, keys: RunKeys, topics: Sequence[str], group: str) -> int:
+    """Count the entries that a group has not acknowledged: those pending and those it was never given.
+
+    The latter is the server's own ``lag`` where it knows one, and the length of the stream where it does not: after
+    trims it may be too much, but it is never 0 while an entry is left, and 0 when none is.
+    """
+    pipe = redis.pipeline(transaction=True)
+    for topic in topics:
+        pipe.xlen(keys.events(topic))
+        pipe.xrevrange(keys.events(topic), count=1)
+        pipe.xinfo_groups(keys.events(topic))
+    replies: list[Any] = await pipe.execute(raise_on_error=False)
+    left = 0
+    for length, newest, groups in zip(*[iter(replies)] * 3, strict=True):
+        for reply in (length, newest, groups):
+            if isinstance(reply, Exception) and not _is_absent(reply):
+                raise reply
+        if not isinstance(groups, Exception):
+            left += _left(length, newest, next((found for found in groups if found["name"] == group.encode()), None))
+    return left
+
+
+def _is_absent(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and "no such key" in str(error)
+
+
+def _left(length: int, newest: list[Any], group: dict[str, Any] | None) -> int:
+    if group is None:
+        return length
+    unread = 0
+    if newest and _order(newest[0][0]) > _order(group["last-delivered-id"]):
+        lag = group.get("lag")
+        unread = length if lag is None else max(1, min(lag, length))
+    return int(group["pending"]) + unread
+
+
+def _order(entry: bytes) -> tuple[int, int]:
+    ms, _, number = entry.partition(b"-")
+    return int(ms), int(number)
+
+
+async def backlog(redis: Redis, run: str, group: str) -> int:
+    """Count the events of a run that a group has not acknowledged yet; 0 where there are none.
+
+    Raises:
+        EventLogError: the server gave no answer, or refuses us.
+    """
+    try:
+        return await count_backlog(redis, RunKeys(run), TOPICS, group)
+    except FAILURES as error:
+        raise log_error(error, address_of(redis)) from error

@@ -1,0 +1,67 @@
+"""What tests do with a Kafka."""
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+import anyio
+
+from borgcore.events import TOPICS
+from borgcore.events.kafka_client import open_admin
+from borgcore.events.kafka_consumer import open_kafka_consumer
+from borgcore.events.log import Consumer, Outgoing, Partition, Position, Revoked
+from borgcore.sections import EventsSettings
+
+
+async def delete_topics(settings: EventsSettings) -> None:
+    async with open_admin(settings) as admin:
+        ours = [topic for topic in await admin.list_topics() if topic.startswith(settings.prefix)]
+        if ours:
+            await admin.delete_topics(ours)
+
+
+@dataclass
+class Reader:
+    """What came out of a consumer."""
+
+    consumer: Consumer
+    values: list[bytes | None] = field(default_factory=list)
+    times_ms: list[int] = field(default_factory=list)
+    upto: dict[Partition, Position] = field(default_factory=dict)
+
+    async def read(self, count: int, limit_s: float = 20.0) -> list[bytes | None]:
+        """Read until there are ``count`` values in all; returns those that came in this call."""
+        before = len(self.values)
+        with anyio.fail_after(limit_s):
+            while len(self.values) < count:
+                await self.fetch()
+        return self.values[before:]
+
+    async def fetch(self, wait_s: float = 0.2) -> int:
+        chunks = await self.consumer.fetch(1_000, wait_s)
+        for chunk in chunks:
+            assert len(chunk.positions) == len(chunk.times_ms) == len(chunk.values) > 0
+            assert chunk.positions == sorted(chunk.positions, key=int)
+            self.values += chunk.values
+            self.times_ms += chunk.times_ms
+            self.upto[chunk.partition] = chunk.positions[-1]
+        return sum(len(chunk.values) for chunk in chunks)
+
+    async def fetch_for_ever(self) -> None:
+        while True:
+            await self.fetch()
+
+
+async def ignore(partitions: Collection[Partition]) -> None:
+    """Nothing is under way when partitions go."""
+
+
+def events(count: int, name: str = "event", keys: int = 5, topic: str = "training_log") -> list[Outgoing]:
+    return [Outgoing(topic, b"run/agent/%d" % (n % keys), f"{name} {n % keys} {n:06}".encode()) for n in range(count)]
+
+
+def join(
+    settings: EventsSettings, topics: Sequence[str] = TOPICS, member: str = "one", revoked: Revoked = ignore
+) -> AbstractAsyncContextManager[Consumer]:
+    """Open a consumer in the test's one group."""
+    return open_kafka_consumer(settings, topics, group=f"{settings.prefix}group", member=member, revoked=revoked)

@@ -1,0 +1,123 @@
+"""A Kafka that is killed and comes back, and one that speaks nothing but TLS."""
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from anyio import to_thread
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from structlog.testing import capture_logs
+
+from borgcore.errors import EventLogError
+from borgcore.events.kafka_client import check_kafka
+from borgcore.events.kafka_sender import KafkaSender, open_kafka_sender
+from borgcore.events.log import Outgoing
+from borgcore.sections import EventsSettings
+
+from .kafka_log import Reader, events, join
+
+pytestmark = pytest.mark.timeout(150)
+
+
+async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(private_kafka: Any) -> None:
+    settings = EventsSettings(url=f"kafka://{private_kafka.address}", prefix="test.", timeout_s=2.0)
+    acknowledged: list[bytes] = []
+    with capture_logs() as logs:
+        async with open_kafka_sender(settings) as sender, join(settings) as consumer:
+            reader = Reader(consumer)
+            await _send(sender, events(500, "before"), acknowledged)
+            await reader.read(500)
+            await consumer.commit(reader.upto)
+            await _send(sender, events(500, "read in part"), acknowledged)
+            await to_thread.run_sync(private_kafka.kill)
+            for _ in range(2):
+                with anyio.fail_after(20), pytest.raises(EventLogError, match=f"Kafka at {private_kafka.address} "):
+                    await sender.send(events(1, "lost"))
+            with anyio.fail_after(20):
+                with pytest.raises(EventLogError):
+                    await consumer.lag()
+                with pytest.raises(EventLogError):
+                    await consumer.bury([b"letter"])
+                while not any(entry["event"] == "event_log_lost" for entry in logs):
+                    await reader.fetch()
+                for _ in range(10):
+                    await reader.fetch()
+            await to_thread.run_sync(private_kafka.start)
+            await _send(sender, events(500, "after"), acknowledged)
+            with anyio.fail_after(40):
+                while set(acknowledged) - set(reader.values):
+                    await reader.fetch()
+                await consumer.bury([b"letter"])
+                await consumer.commit(reader.upto)
+                assert await consumer.lag() == 0
+    counts = Counter(entry["event"] for entry in logs)
+    assert counts == {"event_log_lost": 1, "event_log_regained": 1}
+    assert set(filter(None, reader.values)) - set(acknowledged) <= {events(1, "lost")[0].value}
+
+
+async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
+    private_kafka: Any, kafka_libs: Path, tmp_path: Path
+) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    stranger.cert_pem.write_to_path(tmp_path / "stranger.pem")
+    await to_thread.run_sync(private_kafka.stop)
+    certificate = authority.issue_cert("127.0.0.1")
+    broker = await to_thread.run_sync(_start_tls, private_kafka.folder, kafka_libs, certificate, tmp_path / "ca.pem")
+    try:
+        settings = EventsSettings(
+            url=f"kafka+ssl://{private_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
+        )
+        with anyio.fail_after(60):
+            while True:
+                try:
+                    assert await check_kafka(settings) == f"Kafka at {private_kafka.address}, 1 broker"
+                    break
+                except EventLogError:
+                    await anyio.sleep(0.2)
+            async with open_kafka_sender(settings) as sender, join(settings) as consumer:
+                await sender.send(events(3, keys=1))
+                assert await Reader(consumer).read(3) == [event.value for event in events(3, keys=1)]
+            with pytest.raises(EventLogError, match="CERTIFICATE_VERIFY_FAILED"):
+                await check_kafka(settings.model_copy(update={"ca_file": tmp_path / "stranger.pem"}))
+            with pytest.raises(EventLogError, match="cannot be spoken to by TLS: "):
+                await check_kafka(settings.model_copy(update={"ca_file": None}))
+    finally:
+        broker.kill()
+        broker.wait(10)
+
+
+async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[bytes]) -> None:
+    """As the publisher does: again until the log has it."""
+    with anyio.fail_after(60):
+        while True:
+            try:
+                await sender.send(batch)
+            except EventLogError:
+                await anyio.sleep(0.1)
+            else:
+                acknowledged += [event.value for event in batch]
+                return
+
+
+def _start_tls(folder: Path, libs: Path, certificate: trustme.LeafCert, authority: Path) -> "subprocess.Popen[bytes]":
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    store = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    store += b"".join(part.bytes() for part in certificate.cert_chain_pems)
+    (folder / "store.pem").write_bytes(store)
+    properties = (folder / "server.properties").read_text().replace("PLAINTEXT:PLAINTEXT", "PLAINTEXT:SSL", 1)
+    properties += f"ssl.keystore.type=PEM\nssl.keystore.location={folder / 'store.pem'}\n"
+    properties += f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"  # it speaks to itself, too
+    (folder / "tls.properties").write_text(properties)
+    command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{libs}/*", "kafka.Kafka"]
+    with (folder / "tls.log").open("wb") as log:
+        return subprocess.Popen([*command, str(folder / "tls.properties")], stdout=log, stderr=log)

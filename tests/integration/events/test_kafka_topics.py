@@ -1,0 +1,141 @@
+"""Topics that are deleted and created again, while somebody reads them and while nobody does."""
+
+from collections.abc import Collection
+
+import anyio
+import pytest
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition, errors
+from aiokafka.admin import NewTopic
+from aiokafka.partitioner import DefaultPartitioner
+
+from borgcore.events import Partition
+from borgcore.events.kafka_client import open_admin
+from borgcore.events.kafka_sender import open_kafka_sender
+from borgcore.events.log import Outgoing
+from borgcore.sections import EventsSettings
+
+from .kafka_log import Reader, join
+
+PLACE = Partition("training_log", 0)
+PARTITIONS = [0, 1, 2]  # what Kafka itself gives a topic: a client that asks for one creates it again
+KEY = next(key for n in range(99) if DefaultPartitioner()(key := b"%d" % n, PARTITIONS, PARTITIONS) == PLACE.number)
+
+
+def of_one_key(count: int, name: str) -> list[Outgoing]:
+    return [Outgoing("training_log", KEY, b"%s %d" % (name.encode(), n)) for n in range(count)]
+
+
+async def replace_topic(settings: EventsSettings) -> None:
+    topic = f"{settings.prefix}training_log"
+    with anyio.fail_after(20):
+        async with open_admin(settings) as admin:
+            await admin.delete_topics([topic])
+            reply = await admin.create_topics([NewTopic(topic, len(PARTITIONS), 1)])
+    [(_, code, _)] = reply.topic_errors
+    assert errors.for_code(code) in {errors.NoError, errors.TopicAlreadyExistsError}  # by a reader's question
+
+
+async def send(settings: EventsSettings, count: int, name: str) -> list[bytes]:
+    with anyio.fail_after(30):
+        async with open_kafka_sender(settings) as sender:
+            await sender.send(of_one_key(count, name))
+    return [event.value for event in of_one_key(count, name)]
+
+
+@pytest.mark.parametrize("count", [10, 50, 80], ids=["shorter", "as long", "longer"])
+async def test_a_topic_made_anew_while_nobody_reads_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
+    await send(kafka, 50, "old")
+    async with join(kafka, ["training_log"]) as consumer:
+        reader = Reader(consumer)
+        await reader.read(50)
+        await consumer.commit(reader.upto)
+    await replace_topic(kafka)
+    new = await send(kafka, count, "new")
+    async with join(kafka, ["training_log"]) as consumer:
+        assert await Reader(consumer).read(count) == new
+        assert await consumer.lag() == count
+
+
+@pytest.mark.parametrize("count", [10, 50, 80], ids=["shorter", "as long", "longer"])
+async def test_a_commit_of_a_topic_that_is_gone_is_not_taken_for_one_of_its_successor(
+    kafka: EventsSettings, count: int
+) -> None:
+    new = await send(kafka, count, "new")
+    await commit_as_another(kafka, OffsetAndMetadata(50, "1700000000000"))  # when its last record was written
+    async with join(kafka, ["training_log"]) as consumer:
+        reader = Reader(consumer)
+        assert await reader.read(count) == new
+        assert await consumer.lag() == count
+        await consumer.commit(reader.upto)
+        assert await consumer.lag() == 0
+
+
+async def test_a_commit_that_comes_after_its_topic_was_made_anew_skips_nothing(kafka: EventsSettings) -> None:
+    await send(kafka, 50, "old")
+    async with join(kafka, ["training_log"]) as consumer:
+        reader = Reader(consumer)
+        await reader.read(50)
+        consumer.pause()  # it does not look at the topic
+        await replace_topic(kafka)
+        new = await send(kafka, 80, "new")
+        await consumer.commit(reader.upto)
+    async with join(kafka, ["training_log"]) as consumer:
+        assert await Reader(consumer).read(80) == new
+
+
+@pytest.mark.parametrize("count", [10, 80], ids=["shorter", "longer"])
+async def test_a_topic_made_anew_under_a_consumer_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
+    gone: list[Partition] = []
+
+    async def revoked(partitions: Collection[Partition]) -> None:
+        gone.extend(partitions)
+
+    await send(kafka, 50, "old")
+    async with join(kafka, ["training_log"], revoked=revoked) as consumer:
+        reader = Reader(consumer)
+        await reader.read(50)
+        await consumer.commit(reader.upto)
+        await replace_topic(kafka)
+        new = await send(kafka, count, "new")
+        assert await reader.read(50 + count) == new
+        assert PLACE in gone
+        await consumer.commit(reader.upto)
+        assert await consumer.lag() == 0
+
+
+async def test_a_topic_made_anew_under_a_paused_consumer_is_read_from_its_start(kafka: EventsSettings) -> None:
+    gone: list[Partition] = []
+
+    async def revoked(partitions: Collection[Partition]) -> None:
+        gone.extend(partitions)
+        await consumer.commit(reader.upto)  # of the old one: left out
+
+    await send(kafka, 50, "old")
+    async with join(kafka, ["training_log"], revoked=revoked) as consumer:
+        reader = Reader(consumer)
+        await reader.read(50)
+        consumer.pause()
+        await replace_topic(kafka)
+        new = await send(kafka, 80, "new")
+        for _ in range(8):
+            assert await reader.fetch(0.5) == 0
+        consumer.resume()
+        assert await reader.read(130) == new
+        assert PLACE in gone
+        await consumer.commit(reader.upto)
+        assert await consumer.lag() == 0
+
+
+async def test_an_offset_that_another_tool_has_set_is_taken_as_it_is(kafka: EventsSettings) -> None:
+    sent = await send(kafka, 50, "event")
+    await commit_as_another(kafka, OffsetAndMetadata(20, ""))
+    async with join(kafka, ["training_log"]) as consumer:
+        assert await Reader(consumer).read(30) == sent[20:]
+
+
+async def commit_as_another(settings: EventsSettings, offset: OffsetAndMetadata) -> None:
+    partition = TopicPartition(f"{settings.prefix}training_log", PLACE.number)
+    servers, group = settings.url.removeprefix("kafka://"), f"{settings.prefix}group"
+    async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False) as tool:
+        tool.assign([partition])
+        await tool.commit({partition: offset})

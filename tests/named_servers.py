@@ -1,0 +1,111 @@
+"""Kafka and Elasticsearch, which no test brings along: the environment names them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from .ports import free_port
+
+KILL_LIMIT_S = 10.0
+
+
+def server_from(variable: str, what: str) -> str:
+    """The server that a variable names; skips where it names none."""
+    found = os.environ.get(variable)
+    if not found:
+        pytest.skip(f"no {what}: set {variable}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> str:
+    """A Kafka that tests share: topics are to carry a prefix of the test's own."""
+    return server_from("TEST_BORG_KAFKA", "Kafka (host:port, without TLS and SASL)")
+
+
+@pytest.fixture(scope="session")
+def kafka_sasl() -> tuple[str, str, SecretStr]:
+    """Address, user and password of a Kafka that speaks SASL PLAIN and SCRAM without TLS."""
+    found = server_from("TEST_BORG_KAFKA_SASL", "Kafka with SASL (user:password@host:port)")
+    login, _, address = found.rpartition("@")
+    user, _, word = login.partition(":")
+    return address, user, SecretStr(word)
+
+
+@dataclass
+class KafkaServer:
+    """A Kafka of a test's own, run by a script; its calls block."""
+
+    script: str
+    folder: Path
+    port: int
+    controller_port: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._call("start")
+
+    def stop(self) -> None:
+        self._call("stop")
+
+    def kill(self) -> None:
+        process = int((self.folder / "kafka.pid").read_text())
+        os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + KILL_LIMIT_S
+        with contextlib.suppress(ConnectionRefusedError):
+            while time.monotonic() < deadline:  # its port is free again
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                time.sleep(0.01)
+
+    def _call(self, *arguments: str) -> None:
+        own = {"KAFKA_HOME_DIR": str(self.folder), "KAFKA_PORT": str(self.port), "KAFKA_SASL_PORT": ""}
+        own |= {"KAFKA_CONTROLLER_PORT": str(self.controller_port), "KAFKA_XMX": "256m"}
+        with (self.folder / "script.log").open("ab") as log:
+            done = subprocess.run(
+                [self.script, *arguments], check=False, env=os.environ | own, stdout=log, stderr=log, timeout=90
+            )
+        if done.returncode:
+            pytest.fail(f"kafka: {(self.folder / 'script.log').read_text()[-500:]}")
+
+
+@pytest.fixture(scope="session")
+def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kafka's jars: the folder that TEST_BORG_KAFKA_LIBS names, else fetched once."""
+    script = server_from("TEST_BORG_KAFKA_SCRIPT", "Kafka to kill and restart (a script: start, stop, fetch)")
+    if named := os.environ.get("TEST_BORG_KAFKA_LIBS"):
+        return Path(named)
+    folder = tmp_path_factory.mktemp("kafka")
+    subprocess.run([script, "fetch"], env=os.environ | {"KAFKA_HOME_DIR": str(folder)}, check=True, timeout=300)
+    return next(folder.glob("libs-*"))
+
+
+@pytest.fixture
+def private_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[KafkaServer]:
+    """A Kafka that a test may kill and start again: ``address``, ``kill()``, ``start()``, ``stop()``."""
+    folder = tmp_path / "kafka"
+    folder.mkdir()
+    (folder / kafka_libs.name).symlink_to(kafka_libs)
+    server = KafkaServer(os.environ["TEST_BORG_KAFKA_SCRIPT"], folder, free_port(), free_port())
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> str:
+    """An Elasticsearch 8.19 that tests share: indices are to carry a prefix of the test's own."""
+    return server_from("TEST_BORG_ELASTICSEARCH", "Elasticsearch (http://host:port)")
