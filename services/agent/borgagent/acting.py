@@ -38,6 +38,8 @@ class ActingProgress:
     """Monotonic time at which a pause in progress began."""
     epsilon: float = 1.0
     weights_version: int = 0
+    weights_at_s: float | None = None
+    """Monotonic time at which the weights in use were fetched; None before the first."""
 
     @property
     def all_pauses_s(self) -> float:
@@ -66,19 +68,22 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
     send: MemoryObjectSendStream[list[Transition]],
     progress: ActingProgress,
     epsilon: Callable[[], float],
-    chunk_steps: int,
+    take: Callable[[Played, int], None],
 ) -> None:
-    """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on."""
+    """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on.
+
+    ``take`` is given each chunk, and the version of the weights it was played with, before it is pushed.
+    """
     limiter = CapacityLimiter(1)
     while True:
         with progress.pause():
             while not await replay.wait_to_insert():
                 pass
-        progress.epsilon = epsilon()
+        progress.epsilon, weights_version = epsilon(), progress.weights_version
         # bounded by the chunk's length and by the push stage, which outlives this one
         with anyio.CancelScope(shield=True):
-            played = await to_thread.run_sync(actor.play, chunk_steps, progress.epsilon, limiter=limiter)
-            progress.take(played)
+            played = await to_thread.run_sync(actor.play, actor.chunk_steps, progress.epsilon, limiter=limiter)
+            take(played, weights_version)
             if played.transitions:
                 with progress.pause():
                     await send.send(played.transitions)
@@ -102,7 +107,8 @@ async def follow(redis: Redis, key: str, actor: Actor, progress: ActingProgress)
             weights = await fetch_weights(redis, key, progress.weights_version, limit)
             if weights is not None:
                 actor.network = await to_thread.run_sync(_load, actor.network, weights.data, shapes)
-                progress.weights_version, refused = weights.version, False
+                progress.weights_version, progress.weights_at_s = weights.version, time.monotonic()
+                refused = False
         except CorruptDataError as error:
             if not refused:
                 _log.warning("weights_refused", reason=str(error))

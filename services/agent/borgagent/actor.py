@@ -20,6 +20,11 @@ class Episode:
     score: float
     """True return: undiscounted, unclipped."""
     steps: int
+    """Agent steps that it took."""
+    truncated: bool
+    """Whether it ended by the limit of frames."""
+    ended_at: int
+    """Agent steps of the chunk, all copies together, when it ended."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,8 @@ class Actor:
 
     def __init__(self, environment: Environment, network: QNetwork, settings: ActorSettings, seed: int) -> None:
         self.network = network
+        self.chunk_steps = settings.chunk_steps
+        """Steps of every copy that are played in one go."""
         self._envs = environment.envs
         self._actions_A = environment.actions_A
         self._clip = settings.reward_clip
@@ -94,6 +101,13 @@ class Actor:
 
     def _finish(self, played: Played) -> None:
         for copy in np.flatnonzero(self._terminated_N | self._truncated_N):
-            played.episodes.append(Episode(float(self._scores_N[copy]), int(self._lengths_N[copy])))
+            played.episodes.append(
+                Episode(
+                    score=float(self._scores_N[copy]),
+                    steps=int(self._lengths_N[copy]),
+                    truncated=not self._terminated_N[copy],
+                    ended_at=played.steps,
+                )
+            )
             self._scores_N[copy] = 0.0
             self._lengths_N[copy] = 0

@@ -34,14 +34,20 @@ class LearningProgress:
     """What learning has come to in this process; the report's rates are differences of these."""
 
     updates: int = 0
+    """Train steps since the run began, restarts included."""
+    resumed_at: int = 0
+    """Updates from which learning went on in this process."""
     wait_s: float = 0.0
     """Time the train step waited for data, limiter waits left out."""
     limiter_s: float = 0.0
     """Time the train step waited because samples were ahead of inserts."""
     loss: float = 0.0
     mean_q: float = 0.0
-    began_s: float | None = None
-    """Monotonic time of the first update here."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether there was an update in this process: before, there is no loss."""
+        return self.updates > self.resumed_at
 
 
 class Learning:
@@ -57,7 +63,7 @@ class Learning:
         spec: ReplaySpec,
         owner: int | None,
     ) -> None:
-        self.progress = LearningProgress(updates=learner.updates)
+        self.progress = LearningProgress(updates=learner.updates, resumed_at=learner.updates)
         self._redis = redis
         self._replay = replay
         self._learner = learner
@@ -134,7 +140,7 @@ class Learning:
         settings = self._settings.learner
         errors_send, errors = create_memory_object_stream[tuple[NDArray[np.int64], Trained]](_MAX_READY)
         keep_send, keep = create_memory_object_stream[Keepsake](2)
-        publish_at = checkpoint_at = self.progress.began_s = time.monotonic()
+        publish_at = checkpoint_at = time.monotonic()
         async with ready, anyio.create_task_group() as stages, errors_send, keep_send:
             stages.start_soon(self._reprioritise, errors)
             stages.start_soon(self._keep, keep)
@@ -176,7 +182,7 @@ class Learning:
                 "neither published nor kept, this process ends; a smaller --learner.learning-rate may help"
             )
         progress, weight = self.progress, 0.01  # of the newest update in the running means
-        fresh = progress.loss == progress.mean_q == 0.0
+        fresh = not progress.trained
         progress.updates = self._learner.updates
         progress.loss = trained.loss if fresh else progress.loss + weight * (trained.loss - progress.loss)
         progress.mean_q = trained.mean_q if fresh else progress.mean_q + weight * (trained.mean_q - progress.mean_q)

@@ -1,4 +1,4 @@
-"""The agent's report of itself, once a second."""
+"""The agent's report of itself, once a second: into the run's reports and into the event log."""
 
 import os
 import time
@@ -7,42 +7,56 @@ from dataclasses import replace
 import anyio
 from redis.asyncio import Redis
 
-from borgagent.acting import ActingProgress
+from borgagent.events import tell_report
 from borgagent.learning import LearningProgress
-from borgagent.membership import Membership
-from borgagent.settings import AgentSettings
+from borgagent.state import AgentState
+from borgcore.events import Publisher
+from borgcore.health import Health
 from borgcore.reports import AgentReport, LearnerReport, write_report
 
 REPORT_PERIOD_S = 1.0
+SILENT_S = 3.0  # without a report that Redis took, an agent is not ready
 
 
 class Reporter:
     """Turns the stages' counters into rates over the time since the report before."""
 
-    def __init__(self, redis: Redis, settings: AgentSettings, membership: Membership, acting: ActingProgress) -> None:
-        self.learning: LearningProgress | None = None
+    def __init__(self, redis: Redis, publisher: Publisher, state: AgentState) -> None:
         self._redis = redis
-        self._settings = settings
-        self._membership = membership
-        self._acting = acting
-        self._at_s = time.monotonic()
-        self._acted = replace(acting)
+        self._publisher = publisher
+        self._state = state
+        self._at_s = self._taken_at_s = time.monotonic()
+        self._acted = replace(state.acting)
         self._paused_s = 0.0
-        self._learned = LearningProgress()
+        self._learned: LearningProgress | None = None
 
     async def run(self) -> None:
-        """Write a report each period until cancelled."""
+        """Write and publish a report each period until cancelled."""
         while True:
             await anyio.sleep(REPORT_PERIOD_S)
-            await self.write()
+            report = self.measure()
+            tell_report(self._publisher, self._state, report)
+            await write_report(self._redis, self._state.settings.run, report)
+            self._taken_at_s = time.monotonic()
 
-    async def write(self) -> None:
-        """Write one report now."""
+    async def keep_ready(self, health: Health) -> None:
+        """Say until cancelled that the agent is ready while it plays or learns and Redis takes its reports."""
+        try:
+            while True:
+                silent_s = time.monotonic() - self._taken_at_s
+                health.ready = self._state.at_work and silent_s < SILENT_S
+                await anyio.sleep(REPORT_PERIOD_S / 2)
+        finally:
+            health.ready = False
+
+    def measure(self) -> AgentReport:
+        """Compare the counters with those of the report before."""
         now = time.monotonic()
         elapsed_s = max(now - self._at_s, 1e-9)
-        acting, before, paused_s = self._acting, self._acted, self._acting.all_pauses_s
+        acting, before = self._state.acting, self._acted
+        paused_s = acting.all_pauses_s
         report = AgentReport(
-            agent=self._membership.number,
+            agent=self._state.membership.number,
             pid=os.getpid(),
             at_s=time.time(),
             steps=acting.steps,
@@ -52,16 +66,16 @@ class Reporter:
             weights_version=acting.weights_version,
             recent=list(acting.recent),
             pause_share=min(1.0, (paused_s - self._paused_s) / elapsed_s),
-            learner=self._learner_report(elapsed_s),
+            learner=self._measure_learner(elapsed_s),
         )
         self._at_s, self._acted, self._paused_s = now, replace(acting), paused_s
-        await write_report(self._redis, self._settings.run, report)
+        return report
 
-    def _learner_report(self, elapsed_s: float) -> LearnerReport | None:
-        learning = self.learning
-        if learning is None or learning.began_s is None:
+    def _measure_learner(self, elapsed_s: float) -> LearnerReport | None:
+        learning = self._state.learning
+        if learning is None or not learning.trained:
             return None
-        before = self._learned if self._learned.began_s is not None else replace(learning, wait_s=0.0, limiter_s=0.0)
+        before = self._learned or LearningProgress(updates=learning.resumed_at)
         self._learned = replace(learning)
         return LearnerReport(
             updates=learning.updates,
@@ -70,5 +84,5 @@ class Reporter:
             mean_q=learning.mean_q,
             wait_share=min(1.0, (learning.wait_s - before.wait_s) / elapsed_s),
             limiter_share=min(1.0, (learning.limiter_s - before.limiter_s) / elapsed_s),
-            batch_size=self._settings.learner.batch_size,
+            batch_size=self._state.settings.learner.batch_size,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import numpy as np
@@ -12,20 +13,26 @@ from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from borgagent.acting import ActingProgress, act, follow, push
-from borgagent.actor import Actor
+from borgagent.acting import act, follow, push
+from borgagent.actor import Actor, Played
 from borgagent.checkpoint import load_checkpoint
 from borgagent.environment import open_environment
+from borgagent.events import episodes_ended, tell_run
 from borgagent.learner import Learner, choose_device
 from borgagent.learning import Learning
-from borgagent.membership import LearnerNotNeeded, Membership, join
+from borgagent.membership import LearnerNotNeeded, join
+from borgagent.metrics import agent_metrics
 from borgagent.network import QNetwork
 from borgagent.reporting import Reporter
 from borgagent.schedule import agent_epsilon, linear
 from borgagent.settings import AgentOverrides, AgentSettings
+from borgagent.state import AgentState
 from borgcore.connection import address_of, open_redis, server_error
 from borgcore.errors import CorruptDataError
-from borgcore.replay import Replay, ReplaySpec, Transition, open_replay
+from borgcore.events import Publisher, open_publisher
+from borgcore.events.metrics import publisher_metrics
+from borgcore.health import Health, open_health
+from borgcore.replay import ReplaySpec, Transition, open_replay
 from borgcore.weights import decode_weights, fetch_weights, weights_size_limit
 
 _MAX_PENDING = 2  # chunks of play waiting to be pushed
@@ -43,85 +50,80 @@ async def serve(settings: AgentSettings, intake: CancelScope) -> None:
     actions = len((await to_thread.run_sync(open_environment, settings.game, one_copy)).actions_A)
     spec = settings.spec(actions)
     device = choose_device(settings.device)
-    async with open_redis(settings.redis) as redis:
+    async with (
+        open_health(settings.health_address) as health,
+        open_publisher(settings.events, settings.run, settings.service) as publisher,
+        open_redis(settings.redis) as redis,
+    ):
+        health.export(partial(publisher_metrics, publisher))
         try:
             with suppress(LearnerNotNeeded):
-                await _take_part(redis, settings, spec, device, intake)
+                await _take_part(redis, settings, intake, spec=spec, device=device, publisher=publisher, health=health)
         except* (RedisError, TimeoutError) as lost:
             raise server_error(_first(lost), address_of(redis)) from None
 
 
 async def _take_part(
-    redis: Redis, settings: AgentSettings, spec: ReplaySpec, device: torch.device, intake: CancelScope
+    redis: Redis,
+    settings: AgentSettings,
+    intake: CancelScope,
+    *,
+    spec: ReplaySpec,
+    device: torch.device,
+    publisher: Publisher,
+    health: Health,
 ) -> None:
     async with (
         open_replay(redis, settings.run, spec, settings.seeded_replay) as replay,
         join(redis, settings, intake) as membership,
     ):
-        agent = Agent(redis, replay, settings, spec=spec, membership=membership, device=device)
-        async with anyio.create_task_group() as background:
-            background.start_soon(membership.hold)
-            background.start_soon(agent.reporter.run)
-            await agent.work(intake, background)
-            background.cancel_scope.cancel()
-
-
-def draw_seed(entropy: Sequence[int]) -> int:
-    """A seed for copies that are seeded seed, seed + 1 …: far from those of other entropy, and with room above it."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) >> 2
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        state = AgentState(settings, membership, replay)
+        health.export(partial(agent_metrics, state))
+        reporter = Reporter(redis, publisher, state)
+        with tell_run(publisher, state, device, address_of(redis)):
+            async with anyio.create_task_group() as background:
+                background.start_soon(membership.hold)
+                background.start_soon(reporter.run)
+                background.start_soon(reporter.keep_ready, health)
+                await Agent(redis, publisher, state, spec, device).work(intake, background)
+                background.cancel_scope.cancel()
 
 
 class Agent:
     """What the stages of one agent share."""
 
     def __init__(
-        self,
-        redis: Redis,
-        replay: Replay,
-        settings: AgentSettings,
-        *,
-        spec: ReplaySpec,
-        membership: Membership,
-        device: torch.device,
+        self, redis: Redis, publisher: Publisher, state: AgentState, spec: ReplaySpec, device: torch.device
     ) -> None:
-        self.acting = ActingProgress()
-        self.reporter = Reporter(redis, settings, membership, self.acting)
         self._redis = redis
-        self._replay = replay
-        self._settings = settings
+        self._publisher = publisher
+        self._state = state
+        self._settings = state.settings
+        self._membership = state.membership
+        self._replay = state.replay
         self._spec = spec
-        self._membership = membership
         self._device = device
 
     async def work(self, intake: CancelScope, background: TaskGroup) -> None:
         """Run the stages; cancelling ``intake`` ends playing and sampling, and the rest runs dry behind them."""
         send, receive = create_memory_object_stream[list[Transition]](_MAX_PENDING)
         plays, may_learn = self._settings.learn != "only", self._settings.learn != "never"
-        actor = await to_thread.run_sync(self._actor) if plays else None
+        actor, acting = await to_thread.run_sync(self._actor) if plays else None, self._state.acting
         async with anyio.create_task_group() as stages:
             stages.start_soon(push, self._replay, receive)
             async with send:
                 with intake:
                     async with anyio.create_task_group() as readers:
                         if actor is not None:
-                            background.start_soon(follow, self._redis, self._weights_key(), actor, self.acting)
-                            readers.start_soon(
-                                act,
-                                actor,
-                                self._replay,
-                                send,
-                                self.acting,
-                                self._epsilon,
-                                self._settings.actor.chunk_steps,
-                            )
+                            background.start_soon(follow, self._redis, self._weights_key(), actor, acting)
+                            readers.start_soon(act, actor, self._replay, send, acting, self._epsilon, self._take)
                         if may_learn:
                             readers.start_soon(self._learn, stages)
+
+    def _take(self, played: Played, weights_version: int) -> None:
+        for event in episodes_ended(self._state, played, weights_version):
+            self._publisher.publish(event)
+        self._state.acting.take(played)
 
     async def _learn(self, stages: TaskGroup) -> None:
         learner = await to_thread.run_sync(self._learner)  # torch takes seconds over its first optimiser: ahead of need
@@ -130,7 +132,7 @@ class Agent:
         await to_thread.run_sync(self._resume, learner)
         await self._catch_up(learner)
         learning = Learning(self._redis, self._replay, learner, self._settings, spec=self._spec, owner=owner)
-        self.reporter.learning = learning.progress
+        self._state.learning = learning.progress
         await learning.run(stages)
 
     def _network(self) -> QNetwork:
@@ -187,3 +189,14 @@ class Agent:
 
     def _weights_key(self) -> str:
         return self._settings.keys.weights(self._owner())
+
+
+def draw_seed(entropy: Sequence[int]) -> int:
+    """A seed for copies that are seeded seed, seed + 1 …: far from those of other entropy, and with room above it."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) >> 2
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

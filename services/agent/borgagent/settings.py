@@ -11,7 +11,8 @@ from borgagent.presets import PRESETS, NetworkName, PresetName, choose_preset
 from borgcore.errors import SettingsError
 from borgcore.keys import RunKeys
 from borgcore.replay import ReplaySettings, ReplaySpec
-from borgcore.settings import Section, ServiceSettings
+from borgcore.sections import Section
+from borgcore.settings import ServiceSettings
 
 
 class EnvironmentSettings(Section):

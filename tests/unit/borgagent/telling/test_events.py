@@ -1,0 +1,167 @@
+import importlib.metadata
+import os
+import time
+
+import pytest
+import torch
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from borgagent.actor import Episode, Played
+from borgagent.disclosure import disclose
+from borgagent.events import describe_end, episodes_ended, tell_report, tell_run
+from borgagent.state import AgentState
+from borgcore.errors import BorgError
+from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
+from borgcore.reports import AgentReport, LearnerReport
+
+from .fakes import FakePublisher
+
+CPU = torch.device("cpu")
+ADDRESS = "127.0.0.1:6379"
+LEARNER = LearnerReport(
+    updates=90, updates_per_s=8.0, loss=0.5, mean_q=0.25, wait_share=0.01, limiter_share=0.02, batch_size=64
+)
+
+
+def report_of(learner: LearnerReport | None = None, episodes: int = 20) -> AgentReport:
+    return AgentReport(
+        agent=2,
+        pid=9,
+        at_s=3.5,
+        steps=400,
+        steps_per_s=5.0,
+        episodes=episodes,
+        epsilon=0.5,
+        weights_version=7,
+        recent=[(float(number), float(number)) for number in range(episodes)],
+        pause_share=0.1,
+        learner=learner,
+    )
+
+
+def test_a_run_that_ends_as_asked_is_told_from_begin_to_end(state: AgentState, publisher: FakePublisher) -> None:
+    with tell_run(publisher, state, CPU, ADDRESS):  # type: ignore[arg-type]  # a fake
+        state.acting.take(Played(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=12)]))
+        state.membership.number = 1  # type: ignore[misc]  # a fake
+    (number, started), (_, ended) = publisher.published
+    assert number == 1
+    assert started == RunStarted(
+        agent=1,
+        pid=os.getpid(),
+        game="catch",
+        preset="tiny",
+        learn="elected",
+        device="cpu",
+        version=importlib.metadata.version("borgagent"),
+        settings=disclose(state.settings),
+    )
+    assert isinstance(ended, RunEnded)
+    assert 0.0 <= ended.duration_s < 60.0
+    assert ended == RunEnded(
+        agent=1, pid=os.getpid(), steps=30, episodes=1, duration_s=ended.duration_s, reason="asked"
+    )
+
+
+def test_a_run_that_ends_by_an_error_says_it_and_the_error_goes_on(state: AgentState, publisher: FakePublisher) -> None:
+    with (
+        pytest.raises(BorgError, match="learning diverged"),
+        tell_run(publisher, state, CPU, ADDRESS),  # type: ignore[arg-type]  # a fake
+    ):
+        raise BorgError("learning diverged;\n this process ends")
+    ended = publisher.published[-1][1]
+    assert isinstance(ended, RunEnded)
+    assert ended.reason == "learning diverged; this process ends"
+
+
+class Cancelled(BaseException):
+    """As the event loops' own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ExceptionGroup("", [ValueError("x"), ExceptionGroup("", [BorgError("mend me")])]), "mend me"),
+        (
+            ExceptionGroup("", [ValueError("x"), RedisConnectionError("Error 111.")]),
+            f"Redis at {ADDRESS} cannot be reached: Error 111.",
+        ),
+        (TimeoutError("replay push: none"), f"Redis at {ADDRESS} gave no answer in time: replay push: none"),
+        (ExceptionGroup("", [KeyError("hunter2")]), "a defect: KeyError"),
+        (Cancelled(), "cut off before it had finished"),
+    ],
+)
+def test_the_reason_of_an_end_is_the_line_the_process_leaves(error: BaseException, reason: str) -> None:
+    assert describe_end(error, ADDRESS) == reason
+
+
+def test_each_episode_is_told_with_what_it_came_to_and_where_the_agent_stood(state: AgentState) -> None:
+    state.acting.take(Played(steps=100, episodes=[Episode(0.0, 50, truncated=False, ended_at=60)]))
+    state.acting.epsilon = 0.25
+    episodes = [Episode(3.0, 40, truncated=False, ended_at=11), Episode(-2.5, 41, truncated=True, ended_at=30)]
+    played = Played(steps=32, episodes=episodes)
+    first, second = episodes_ended(state, played, weights_version=6)
+    assert first == EpisodeEnded(
+        agent=1,
+        episode=2,
+        episode_return=3.0,
+        episode_steps=40,
+        truncated=False,
+        steps=111,
+        inserted=5_000,
+        epsilon=0.25,
+        weights_version=6,
+    )
+    assert (second.episode, second.episode_return, second.truncated, second.steps) == (3, -2.5, True, 130)
+    assert state.acting.episodes == 1  # telling is not counting
+
+
+def test_a_report_is_told_under_the_number_that_the_agent_has_now(state: AgentState, publisher: FakePublisher) -> None:
+    publisher.agent = 5
+    state.acting.weights_at_s = time.monotonic() - 1.5
+    tell_report(publisher, state, report_of())  # type: ignore[arg-type]  # a fake
+    ((number, told),) = publisher.published
+    assert number == 2
+    assert isinstance(told, AgentReported)
+    assert told.weights_age_s == pytest.approx(1.5, abs=1.0)
+    assert told == AgentReported(
+        agent=2,
+        agents=3,
+        steps=400,
+        steps_per_s=5.0,
+        episodes=20,
+        return_20=9.5,
+        epsilon=0.5,
+        weights_version=7,
+        weights_age_s=told.weights_age_s,
+        pause_share=0.1,
+        stale=7,
+        corrupt=2,
+        events_dropped=4,
+    )
+
+
+def test_what_is_not_known_yet_is_left_out(state: AgentState, publisher: FakePublisher) -> None:
+    tell_report(publisher, state, report_of(episodes=19))  # type: ignore[arg-type]  # a fake
+    told = publisher.published[0][1].model_dump(exclude_none=True)
+    assert {"return_20", "weights_age_s"}.isdisjoint(told)
+
+
+def test_a_learners_report_is_an_event_of_its_own(state: AgentState, publisher: FakePublisher) -> None:
+    tell_report(publisher, state, report_of(LEARNER))  # type: ignore[arg-type]  # a fake
+    assert isinstance(publisher.published[0][1], AgentReported)
+    assert publisher.published[1:] == [
+        (
+            2,
+            LearnerReported(
+                agent=2,
+                updates=90,
+                updates_per_s=8.0,
+                samples_per_s=512.0,
+                batch_size=64,
+                loss=0.5,
+                mean_q=0.25,
+                wait_share=0.01,
+                limiter_share=0.02,
+            ),
+        )
+    ]

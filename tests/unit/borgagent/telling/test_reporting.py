@@ -1,0 +1,138 @@
+from collections.abc import Iterator
+
+import anyio
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from borgagent import reporting
+from borgagent.actor import Episode, Played
+from borgagent.learning import LearningProgress
+from borgagent.reporting import Reporter
+from borgagent.state import AgentState
+from borgcore.health import Health
+from borgcore.reports import LearnerReport
+
+from .fakes import FakePublisher
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time(self) -> float:
+        return 1_000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(reporting, "time", clock)
+    yield clock
+    monkeypatch.undo()
+
+
+class FakeRedis:
+    """Takes reports, or fails as a server that is gone."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.gone = False
+
+    async def hset(self, *_: object) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.gone:
+            raise RedisConnectionError
+        self.taken += 1
+
+
+@pytest.fixture
+def reporter(clock: Clock, state: AgentState, publisher: FakePublisher) -> Reporter:
+    del clock
+    return Reporter(FakeRedis(), publisher, state)  # type: ignore[arg-type]  # fakes
+
+
+def test_rates_are_over_the_time_since_the_report_before(reporter: Reporter, clock: Clock, state: AgentState) -> None:
+    state.acting.take(Played(steps=100))
+    clock.now_s += 2.0
+    assert reporter.measure().steps_per_s == pytest.approx(50.0)
+    state.acting.take(Played(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=3)]))
+    state.acting.pause_s += 0.25
+    clock.now_s += 1.0
+    report = reporter.measure()
+    assert (report.steps, report.episodes, report.recent[0][1]) == (130, 1, 1.0)
+    assert report.steps_per_s == pytest.approx(30.0)
+    assert report.pause_share == pytest.approx(0.25)
+
+
+def learner_part(reporter: Reporter) -> LearnerReport:
+    learner = reporter.measure().learner
+    assert learner is not None
+    return learner
+
+
+def test_a_learners_first_report_counts_the_updates_made_here_and_no_earlier_ones(
+    reporter: Reporter, clock: Clock, state: AgentState
+) -> None:
+    state.learning = LearningProgress(updates=1_000, resumed_at=1_000)
+    clock.now_s += 1.0
+    assert reporter.measure().learner is None  # there is no loss yet
+    state.learning.updates, state.learning.loss, state.learning.mean_q = 1_040, 0.5, 0.25
+    state.learning.wait_s = state.learning.limiter_s = 0.5
+    clock.now_s += 2.0
+    first = learner_part(reporter)
+    assert (first.updates, first.loss, first.mean_q) == (1_040, 0.5, 0.25)
+    assert first.updates_per_s == pytest.approx(20.0)
+    assert first.samples_per_s == pytest.approx(20.0 * 64)
+    assert first.wait_share == first.limiter_share == pytest.approx(0.25)
+    state.learning.updates = 1_045
+    clock.now_s += 1.0
+    second = learner_part(reporter)
+    assert second.updates_per_s == pytest.approx(5.0)
+    assert second.wait_share == pytest.approx(0.0)
+
+
+async def test_an_agent_is_ready_while_it_works_and_redis_takes_its_reports(
+    reporter: Reporter, clock: Clock, state: AgentState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "REPORT_PERIOD_S", 0.002)
+    health = Health()
+    health.ready = True  # whoever keeps it is to look
+
+    async def becomes(ready: bool) -> None:
+        while True:
+            if health.ready is ready:
+                return
+            await anyio.sleep(0.001)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(reporter.keep_ready, health)
+            await becomes(ready=False)  # it has not begun to play
+            state.acting.take(Played(steps=1))
+            await becomes(ready=True)
+            clock.now_s += 3.5
+            await becomes(ready=False)
+            reporting_scope = anyio.CancelScope()
+
+            async def report() -> None:
+                with reporting_scope:
+                    await reporter.run()
+
+            group.start_soon(report)
+            await becomes(ready=True)
+            reporting_scope.cancel()
+            group.cancel_scope.cancel()
+    assert not health.ready  # it has ended
+
+
+async def test_what_is_reported_is_published_also_where_redis_does_not_take_it(
+    reporter: Reporter, publisher: FakePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "REPORT_PERIOD_S", 0.001)
+    reporter._redis.gone = True  # type: ignore[attr-defined]  # a fake
+    with anyio.fail_after(5), pytest.raises(RedisConnectionError):
+        await reporter.run()
+    assert [event.name for _, event in publisher.published] == ["agent_reported"]
