@@ -1,0 +1,21 @@
+"""The settings of a monitor."""
+
+from typing import ClassVar
+
+from pydantic import PositiveFloat
+
+from borgcore.settings import ServiceSettings
+
+
+class MonitorSettings(ServiceSettings):
+    """Watch Redis or Valkey, one server or all primaries of its cluster, and the run's replay memory in it."""
+
+    service: ClassVar[str] = "monitor"
+
+    poll_period_s: PositiveFloat = 1.0
+    """Time between two samples, seconds; one round trip to each server."""
+    stall_s: PositiveFloat = 30.0
+    """Warn when agents are alive and none has stored a transition for so long, seconds; whatever the reason, an agent
+    held back by the rate limiter included."""
+    clear_s: PositiveFloat = 10.0
+    """A warning ends when its cause has been gone for so long, seconds."""

@@ -1,0 +1,41 @@
+"""Which servers make up a cluster, by the answer to CLUSTER NODES."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from redis.crc import key_slot
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The servers to watch: a lone one, or every primary of a cluster as one of its nodes sees it."""
+
+    nodes: tuple[str, ...]
+    """host:port of each, in order."""
+    owner: str | None
+    """The one that holds a given key; None where no primary does."""
+    epoch: int = 0
+    """The newest configuration that the node knew of; a failover or a moved slot raises it."""
+
+    @classmethod
+    def of(cls, reply: Mapping[str, Mapping[str, Any]], key: str, asked: str) -> Self:
+        """Read redis-py's CLUSTER NODES; a node that does not know its own host has that of the address asked."""
+        slot, primaries, owner = key_slot(key.encode()), [], None
+        for address, node in reply.items():
+            flags = node["flags"].split(",")
+            failed = "fail" in flags and not node["slots"]  # replaced by a replica
+            if "master" not in flags or "noaddr" in flags or "handshake" in flags or failed:
+                continue
+            host, _, port = address.rpartition(":")
+            name = f"{node['hostname'] or host or asked.rpartition(':')[0]}:{port}"
+            primaries.append(name)
+            if any(int(piece[0]) <= slot <= int(piece[-1]) for piece in node["slots"]):
+                owner = name
+        epoch = max((int(node["epoch"]) for node in reply.values()), default=0)
+        return cls(tuple(sorted(primaries)), owner, epoch)
+
+
+def newest(views: Iterable[Topology]) -> Topology | None:
+    """The view of the node that knows most; None where there is none."""
+    return max(views, key=lambda view: view.epoch, default=None)

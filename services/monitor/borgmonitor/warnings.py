@@ -1,0 +1,80 @@
+"""Warnings are said when they begin and when they end, not at every sample."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from borgcore.events.monitoring import MemoryWarned
+from borgcore.events.schema import Event
+from borgmonitor.conditions import Condition, Kind
+
+_LINGERING: Collection[Kind] = ("keys_evicted", "memory_high")  # they come and go; all others are states
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Active:
+    condition: Condition
+    began_s: float
+    seen_s: float
+
+
+class Warnings:
+    """What is wrong now, by server."""
+
+    def __init__(self, publish: Callable[[Event], None], clear_s: float) -> None:
+        """What comes and goes has ended when it was not seen for ``clear_s`` seconds."""
+        self._publish = publish
+        self._clear_s = clear_s
+        self._active: dict[tuple[str, Kind], _Active] = {}
+
+    @property
+    def active(self) -> list[tuple[str, Kind]]:
+        """Servers and what is wrong with them."""
+        return list(self._active)
+
+    def add(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
+        """Conditions that hold; of those that do not nothing is known."""
+        for condition in conditions:
+            active = self._active.get((node, condition.kind))
+            if active is not None:
+                active.seen_s = now_s
+                continue
+            self._active[node, condition.kind] = _Active(condition, now_s, now_s)
+            _log.warning("warning_raised", node=node, kind=condition.kind, reason=condition.text)
+            self._say(node, condition, "onset")
+
+    def replace(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
+        """All conditions that hold; the others have ended."""
+        self.add(node, conditions, now_s)
+        holding = {condition.kind for condition in conditions}
+        for key, active in list(self._active.items()):
+            wait_s = self._clear_s if key[1] in _LINGERING else 0.0
+            if key[0] == node and key[1] not in holding and now_s - active.seen_s >= wait_s:
+                self._end(key, now_s)
+
+    def keep(self, nodes: Collection[str], now_s: float) -> None:
+        """End what is said of servers that are not watched any more."""
+        for key in list(self._active):
+            if key[0] not in nodes:
+                self._end(key, now_s)
+
+    def _end(self, key: tuple[str, Kind], now_s: float) -> None:
+        active = self._active.pop(key)
+        duration_s = round(now_s - active.began_s, 3)
+        _log.info("warning_cleared", node=key[0], kind=key[1], duration_s=duration_s)
+        self._say(key[0], active.condition, "clear", duration_s)
+
+    def _say(self, node: str, condition: Condition, state: str, duration_s: float | None = None) -> None:
+        self._publish(
+            MemoryWarned(
+                node=node,
+                kind=condition.kind,
+                state=state,
+                text=condition.text,
+                value=condition.value,
+                limit=condition.limit,
+                duration_s=duration_s,
+            )
+        )
