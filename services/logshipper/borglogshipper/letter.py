@@ -1,0 +1,50 @@
+"""A dead letter: a record that can never be indexed, with where it came from and why."""
+
+import base64
+import codecs
+import hashlib
+import uuid
+from datetime import UTC, datetime
+
+import orjson
+
+from borgcore.events import SCHEMA_VERSION
+from borglogshipper.record import Refused, origin_id
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+MAX_VALUE_BYTES = 100_000  # of the record's value: escaped, it still fits Kafka's default limit of a megabyte
+
+
+def encode_letter(refused: Refused) -> bytes:
+    """Encode one; the same record gets the same event_id however often it is refused.
+
+    A text comes as ``value``, other bytes as ``value_base64``; of a giant only the beginning comes, its origin tells
+    where the whole is.
+    """
+    origin, value, reason = refused
+    digest = hashlib.sha256(value or b"").hexdigest()
+    letter = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{origin_id(origin)} {digest}")),
+        "event": "record_refused",
+        "schema": SCHEMA_VERSION,
+        "topic": origin.partition.topic,
+        "partition": origin.partition.number,
+        "position": origin.position,
+        "time_ms": origin.time_ms,
+        "reason": reason,
+        "sha256": digest,
+        "size_bytes": len(value or b""),
+        "truncated": len(value or b"") > MAX_VALUE_BYTES,
+    }
+    return orjson.dumps(letter | _value(value))
+
+
+def _value(value: bytes | None) -> dict[str, str | None]:
+    if value is None:
+        return {"value": None}
+    head = value[:MAX_VALUE_BYTES]
+    try:  # what is cut may end within a character
+        return {"value": _utf8_decoder().decode(head, final=len(value) == len(head))}
+    except UnicodeDecodeError:
+        return {"value_base64": base64.b64encode(head).decode()}

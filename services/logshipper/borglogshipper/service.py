@@ -1,0 +1,70 @@
+"""The logshipper: reads the event log as a member of a group and writes the store."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from anyio import CancelScope
+
+from borgcore.events import TOPICS, check_log, open_consumer, open_publisher
+from borgcore.events.metrics import publisher_metrics
+from borgcore.health import open_health
+from borglogshipper.delivery import Delivery
+from borglogshipper.progress import Progress, Troubles
+from borglogshipper.replica import claim_name
+from borglogshipper.settings import LogshipperSettings
+from borglogshipper.shipper import Shipper
+from borglogshipper.stores.choice import open_store
+
+_log = structlog.get_logger()
+
+
+async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
+    """Ship until ``intake`` is cancelled, then finish what was read; or only check the configuration.
+
+    Raises:
+        EventLogError: the log is absent, refuses us, or did not take a dead letter.
+        SettingsError: a URL is wrong.
+    """
+    if settings.check_config:
+        await check(settings)
+        return
+    with _member(settings) as member:
+        progress = Progress()
+        shipper = Shipper(settings, member, progress)
+        consuming = open_consumer(
+            settings.events, settings.run, TOPICS, group=settings.group, member=member, revoked=shipper.revoked
+        )
+        async with (
+            open_health(settings.health_address) as health,
+            open_store(settings.store, settings.store_url) as store,
+            open_publisher(settings.events, settings.run, settings.service) as publisher,
+            consuming as consumer,
+        ):
+            health.export(lambda: progress.metrics({"group": settings.group, "shipper": member}))
+            health.export(lambda: publisher_metrics(publisher))
+            outage_s = settings.events.outage_s
+            delivery = Delivery(store, consumer, settings.retry, progress, Troubles(health), outage_s=outage_s)
+            _log.info("shipper_started", group=settings.group, member=member, topics=TOPICS)
+            await shipper.run(consumer, delivery, publisher, intake)
+
+
+async def check(settings: LogshipperSettings) -> None:
+    """Verify log and store, and say on standard output what was found.
+
+    Raises:
+        BorgError: one of them is not there, refuses us, or does not fit.
+    """
+    sys.stdout.write(f"event log: {await check_log(settings.events)}\n")
+    async with open_store(settings.store, settings.store_url) as store:
+        sys.stdout.write(f"store: {await store.check()}\n")
+
+
+@contextmanager
+def _member(settings: LogshipperSettings) -> Iterator[str]:
+    if settings.member is not None:
+        yield settings.member
+        return
+    with claim_name(settings.group) as name:
+        yield name

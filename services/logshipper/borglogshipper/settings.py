@@ -1,0 +1,86 @@
+"""The settings of a logshipper."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+
+from borgcore.sections import Section
+from borgcore.settings import ServiceSettings
+
+
+class StoreSettings(Section):
+    """The event store."""
+
+    url: str | None = Field(None, repr=False)
+    """https://host:port or http://host:port (Elasticsearch), or sqlite:///path;
+    sqlite:///runs/<run>/events.sqlite where not given."""
+    prefix: str = Field("", pattern=r"^([a-z0-9][a-z0-9._-]{0,60})?$")
+    """Put before the names of indices and templates, where an Elasticsearch is shared."""
+    user: str | None = None
+    """User of Elasticsearch, with a password."""
+    password: SecretStr | None = None
+    """Password of that user."""
+    api_key: SecretStr | None = None
+    """Encoded API key of Elasticsearch, in place of user and password."""
+    ca_file: Path | None = None
+    """Certificate authority that signed the store's certificate."""
+    timeout_s: PositiveFloat = 30.0
+    """Longest wait for the answer to one request, seconds."""
+    templates: bool = True
+    """Install the index templates; off where somebody else does, and our key may not."""
+    replicas: int = Field(0, ge=0)
+    """Copies of each shard beside the first, set by the index templates; 0 suits a single node."""
+
+
+class BatchSettings(Section):
+    """How records are put together and how many are under way."""
+
+    records: PositiveInt = 5_000
+    """Most records in one request."""
+    size_bytes: PositiveInt = 5_000_000
+    """Most bytes in one request; Elasticsearch's guide advises 5 to 15 MB."""
+    linger_s: PositiveFloat = 0.5
+    """Longest time a record waits for others to travel with, seconds."""
+    in_flight: PositiveInt = 3
+    """Requests under way at once; beyond, reading pauses."""
+
+
+class RetrySettings(Section):
+    """How what failed is tried again."""
+
+    first_s: PositiveFloat = 0.2
+    """Wait before the second try, seconds; doubled with each further one, jittered."""
+    limit_s: PositiveFloat = 10.0
+    """Longest wait between two tries, seconds."""
+
+
+class LogshipperSettings(ServiceSettings):
+    """Bring events from the log into a store: at least once, and no document twice."""
+
+    service: ClassVar[str] = "logshipper"
+
+    check_config: bool = False
+    """Verify log and store (address, credentials, versions), say what was found, and end."""
+    group: str = Field("borg-logshipper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Consumer group; replicas of one group share the work."""
+    member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this replica in its group, unique, and the same after a restart; host name and a free number where not
+    given."""
+    max_document_bytes: PositiveInt = 1_000_000
+    """Larger records go to dead_letter."""
+    max_depth: PositiveInt = 20
+    """Records nested deeper go to dead_letter; Elasticsearch's own limit for mappings is 20."""
+    commit_period_s: PositiveFloat = 1.0
+    """Time between two commits, seconds."""
+    store: StoreSettings = StoreSettings()
+    """The event store."""
+    batch: BatchSettings = BatchSettings()
+    """How records are put together and how many are under way."""
+    retry: RetrySettings = RetrySettings()
+    """How what failed is tried again."""
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL, the default filled in."""
+        return self.store.url or f"sqlite:///runs/{self.run}/events.sqlite"

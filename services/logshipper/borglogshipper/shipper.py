@@ -1,0 +1,221 @@
+"""The stages of a logshipper: read -> gather -> deliver, several batches at once -> commit what is done."""
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from anyio import CancelScope
+from anyio.abc import TaskGroup
+
+from borgcore.errors import EventLogError
+from borgcore.events import Chunk, Consumer, Partition, Publisher
+from borgcore.events.monitoring import ShipperReported
+from borglogshipper.delivery import Delivery
+from borglogshipper.ledger import Ledger, Span
+from borglogshipper.progress import Progress
+from borglogshipper.record import Batch, RecordReader
+from borglogshipper.settings import LogshipperSettings
+
+IDLE_S = 1.0  # one look for records where there are none
+KEEP_S = 1.0  # between two signs of life to the log while reading pauses
+REPORT_PERIOD_S = 10.0
+MAX_AHEAD = 1_000_000  # records read that cannot be committed: behind one that is held, memory must not grow for ever
+DRAIN_SHARE = 0.8  # of the grace: for batches under way; the rest is for the last commit and for closing
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """A batch with the spans of the ledger that it is made of."""
+
+    batch: Batch = field(default_factory=Batch)
+    spans: list[Span] = field(default_factory=list)
+    began_s: float = field(default_factory=time.monotonic)
+
+
+class Shipper:
+    """Ships until ``intake`` is cancelled, then finishes what it has read as far as the time allows."""
+
+    _consumer: Consumer
+    _delivery: Delivery
+    _deliveries: TaskGroup
+
+    def __init__(self, settings: LogshipperSettings, member: str, progress: Progress) -> None:
+        """``member`` names this replica in its reports."""
+        self._settings = settings
+        self._member = member
+        self._progress = progress
+        self._reader = RecordReader(settings.max_document_bytes, settings.max_depth)
+        self._ledger = Ledger()
+        self._gathered = _Gathered()
+        self._ready: deque[_Gathered] = deque()
+        self._under_way = 0
+        self._finished = anyio.Event()
+        self._committing = anyio.Lock()
+        self._commit_failed = False
+
+    async def run(self, consumer: Consumer, delivery: Delivery, publisher: Publisher, intake: CancelScope) -> None:
+        """Ship; see the class.
+
+        Raises:
+            EventLogError: the log refuses us, was away for too long, or did not take a dead letter.
+        """
+        self._consumer = consumer
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._commit_regularly)
+            background.start_soon(self._report_regularly, publisher)
+            async with anyio.create_task_group() as deliveries:
+                self._deliveries, self._delivery = deliveries, delivery
+                with intake:
+                    await delivery.prepare()
+                    await self._read()
+                self._send_all()
+                await self._drain()
+                deliveries.cancel_scope.cancel()
+            await self._commit()
+            background.cancel_scope.cancel()
+
+    async def revoked(self, partitions: Collection[Partition]) -> None:
+        """Finish and commit what belongs to partitions that another member takes over."""
+        self._send_all()
+        await self._drain(partitions)
+        await self._commit()
+        self._ledger.forget(partitions)
+
+    async def _read(self) -> None:
+        """Read and gather; a batch leaves when it is full or its first record has waited long enough."""
+        limits = self._settings.batch
+        while True:
+            gathered = self._gathered
+            wait_s = self._linger_left_s() if gathered.spans else IDLE_S
+            for chunk in await self._consumer.fetch(limits.records - len(gathered.batch), wait_s):
+                self._gather(chunk)
+            if self._gathered.spans and self._linger_left_s() <= 0.0:
+                self._close_batch()
+            while self._ready:
+                await self._wait_for_slot()
+                self._send_next()
+
+    def _gather(self, chunk: Chunk) -> None:
+        limits = self._settings.batch
+        for part in _cut(chunk, limits.size_bytes):
+            if not self._gathered.spans:
+                self._gathered.began_s = time.monotonic()
+            self._gathered.spans.append(self._ledger.begin(part.partition, part.positions[-1], len(part.positions)))
+            batch = self._gathered.batch
+            self._reader.read(part, batch)
+            if len(batch) >= limits.records or batch.size_bytes >= limits.size_bytes:
+                self._close_batch()
+
+    def _linger_left_s(self) -> float:
+        return max(0.0, self._gathered.began_s + self._settings.batch.linger_s - time.monotonic())
+
+    def _close_batch(self) -> None:
+        self._ready.append(self._gathered)
+        self._gathered = _Gathered()
+
+    async def _wait_for_slot(self) -> None:
+        """Wait until a batch may leave; reading pauses meanwhile, membership in the group does not."""
+        paused = False
+        try:
+            while self._under_way >= self._settings.batch.in_flight or self._ledger.entered > MAX_AHEAD:
+                with anyio.move_on_after(KEEP_S) as waiting:
+                    await self._finished.wait()
+                if waiting.cancelled_caught:
+                    if not paused:
+                        self._consumer.pause()
+                        paused = True
+                    for chunk in await self._consumer.fetch(1, 0.0):
+                        self._gather(chunk)
+        finally:
+            if paused:
+                self._consumer.resume()
+
+    def _send_all(self) -> None:
+        if self._gathered.spans:
+            self._close_batch()
+        while self._ready:
+            self._send_next()
+
+    def _send_next(self) -> None:
+        if self._ready:  # a revocation may have sent it meanwhile
+            self._under_way += 1
+            self._deliveries.start_soon(self._ship, self._ready.popleft())
+
+    async def _ship(self, gathered: _Gathered) -> None:
+        began_s, records = time.monotonic(), len(gathered.batch)
+        try:
+            await self._delivery.deliver(gathered.batch)
+            self._ledger.finish(gathered.spans)
+        finally:
+            self._under_way -= 1
+            self._finished.set()
+            self._finished = anyio.Event()
+        _log.debug("batch_shipped", records=records, duration_ms=round((time.monotonic() - began_s) * 1000))
+
+    async def _drain(self, partitions: Collection[Partition] | None = None) -> None:
+        with anyio.move_on_after(DRAIN_SHARE * self._settings.grace_s):
+            while self._ledger.unfinished(partitions):
+                await self._finished.wait()
+        if left := self._ledger.unfinished(partitions):
+            _log.warning("records_left", records=left, consequence="they stay in the log and are read again")
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await anyio.sleep(self._settings.commit_period_s)
+            await self._commit()
+            self._progress.under_way = self._ledger.unfinished()
+
+    async def _commit(self) -> None:
+        async with self._committing:
+            due = self._ledger.due()
+            if not due:
+                return
+            try:
+                await self._consumer.commit(due)
+            except EventLogError as error:
+                if not self._commit_failed:
+                    _log.warning("commit_failed", reason=str(error), consequence="it is tried again")
+                self._commit_failed = True
+            else:
+                self._commit_failed = False
+                self._ledger.committed(due)
+
+    async def _report_regularly(self, publisher: Publisher) -> None:
+        progress = self._progress
+        while True:
+            await anyio.sleep(REPORT_PERIOD_S)
+            try:
+                progress.lag = await self._consumer.lag()
+            except EventLogError:  # whoever reads says that the log is away
+                continue
+            publisher.publish(
+                ShipperReported(
+                    shipper=self._member,
+                    lag=progress.lag,
+                    shipped=progress.shipped,
+                    repeated=progress.repeated,
+                    dead_letters=progress.dead_letters,
+                    retried=progress.retried,
+                )
+            )
+
+
+def _cut(chunk: Chunk, size_bytes: int) -> Iterator[Chunk]:
+    """Cut a chunk so that no part is much larger than ``size_bytes``."""
+    start = size = 0
+    for row, value in enumerate(chunk.values):
+        size += len(value or b"")
+        if size >= size_bytes:
+            yield _slice(chunk, start, row + 1)
+            start, size = row + 1, 0
+    if start < len(chunk.values):
+        yield _slice(chunk, start, len(chunk.values)) if start else chunk
+
+
+def _slice(chunk: Chunk, start: int, end: int) -> Chunk:
+    rows = slice(start, end)
+    return Chunk(chunk.partition, chunk.positions[rows], chunk.times_ms[rows], chunk.values[rows])

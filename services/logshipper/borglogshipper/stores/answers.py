@@ -1,0 +1,126 @@
+"""What Elasticsearch's answers mean: which document is refused, and what is only not now."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from borgcore.errors import BorgError
+from borglogshipper.stores.store import (
+    Outcome,
+    StoreBusyError,
+    StoreHeldError,
+    StoreRefusedError,
+    StoreTooLargeError,
+    Verdict,
+)
+
+LONGEST_REASON = 300
+_OK, _CREATED, _BAD_REQUEST, _TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_MANY = 200, 201, 400, 408, 409, 413, 429
+_SERVER_ERROR = 500
+_NO_ERRORS, _CREATED_ITEM = b'{"errors":false,"items":[', b'{"create":{"status":201}}'
+_MENDABLE_TYPES = frozenset(
+    {
+        "index_closed_exception",
+        "invalid_alias_name_exception",
+        "invalid_index_name_exception",
+        "invalid_index_template_exception",
+        "resource_already_exists_exception",  # two created it at once: it is there when this one is sent again
+        "routing_missing_exception",  # a foreign mapping wants one
+        "validation_exception",  # as the index was to be created; the limit of open shards is one
+    }
+)
+"""Refusals with status 400 that say something of the index or the cluster, not of the document."""
+_is_mendable_reason = re.compile(
+    r"maximum [a-z ]*shards open"  # the limit of open shards, as a type of its own in newer servers
+    r"|^no write index is defined for alias"
+    r"|^pipeline with id \[.*\] does not exist"
+    r"|^number of documents in "  # a shard is full
+    r"|^failed to parse mapping"  # of a template, as the index was to be created
+    r"|^index \[.*\] (?:is closed|has been closed)",
+    re.IGNORECASE,
+).search
+"""The same, of types that documents' own refusals have as well."""
+
+
+def read_verdicts(answer: bytes, indices: Sequence[str], prefix: str, where: str) -> dict[int, Verdict]:
+    """Judge the items of a ``_bulk`` answer, one for each of ``indices``; in the store their names have ``prefix``.
+
+    Raises:
+        StoreBusyError: it is no such answer, so it is unknown what was stored.
+    """
+    if answer.startswith(_NO_ERRORS) and answer.endswith(b"]}") and answer.count(_CREATED_ITEM) == len(indices):
+        return {}  # without parsing, which costs twice as much as all else that is done for a document here
+    try:
+        found = orjson.loads(answer)
+        failed, items = found["errors"], found["items"]
+        if len(items) != len(indices):
+            raise StoreBusyError(f"{where} answered for {len(items)} of {len(indices)} documents; all are sent again")
+        if failed is False:
+            return {}
+        outcomes = [next(iter(item.values())) for item in items]
+        return {
+            row: _judge(outcome["status"], outcome.get("error"), prefix + indices[row])
+            for row, outcome in enumerate(outcomes)
+            if not _OK <= outcome["status"] <= _CREATED
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise StoreBusyError(
+            f"{where} answered with what is no answer to _bulk: {_one_line(answer)}; all is sent again"
+        ) from None
+
+
+def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
+    if status == _CONFLICT:
+        return Verdict(Outcome.PRESENT)
+    kind, reason = ("", "") if error is None else (str(error.get("type", "")), str(error.get("reason", "")))
+    if status == _TOO_MANY or status >= _SERVER_ERROR:
+        outcome = Outcome.BUSY
+    elif status == _TOO_LARGE or (
+        status == _BAD_REQUEST and kind not in _MENDABLE_TYPES and not _is_mendable_reason(reason)
+    ):
+        outcome = Outcome.REFUSED
+    else:
+        outcome = Outcome.HELD
+    return Verdict(outcome, _shorten(f"{index} answered {status} {kind}: {reason}"))
+
+
+def read_error(status: int, body: object, where: str) -> BorgError:
+    """Make the error that an answer to a whole request stands for."""
+    text = f"{where} answered {status} {_describe(body)}"
+    if status in {_TIMEOUT, _TOO_MANY} or status >= _SERVER_ERROR:
+        return StoreBusyError(text)
+    if status == _TOO_LARGE:
+        return StoreTooLargeError(text)
+    if status == _BAD_REQUEST and _is_elastic(body):
+        return StoreRefusedError(text)
+    return StoreHeldError(text)  # also a proxy's 400, which no document is to blame for
+
+
+def _is_elastic(body: object) -> bool:
+    """Whether an error is Elasticsearch's own."""
+    try:
+        found = orjson.loads(body) if isinstance(body, bytes) else None
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "error" in found
+
+
+def _describe(body: object) -> str:
+    """Elasticsearch's own type and reason, or the beginning of what a proxy said."""
+    raw = body if isinstance(body, bytes) else b""
+    try:
+        error = orjson.loads(raw)["error"]
+        return _shorten(f"{error['type']}: {error['reason']}" if isinstance(error, dict) else str(error))
+    except (ValueError, KeyError, TypeError):
+        return _one_line(raw)
+
+
+def _one_line(raw: bytes) -> str:
+    return repr(_shorten(raw[: 4 * LONGEST_REASON].decode(errors="replace"), 80))
+
+
+def _shorten(text: str, longest: int = LONGEST_REASON) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

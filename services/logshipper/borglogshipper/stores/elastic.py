@@ -1,0 +1,249 @@
+"""The store in Elasticsearch: one ``_bulk`` request for each write, one index for each topic and month."""
+
+import logging
+import warnings
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from ssl import SSLError
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.to_thread
+import orjson
+from elastic_transport import ConnectionTimeout, NodeConfig, SerializerCollection, TlsError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, ElasticsearchWarning, UnsupportedProductError
+
+from borgcore.errors import SettingsError
+from borgcore.events.schema import TOPICS
+from borglogshipper.settings import StoreSettings
+from borglogshipper.stores.answers import read_error, read_verdicts
+from borglogshipper.stores.store import (
+    Documents,
+    StoreBusyError,
+    StoreHeldError,
+    StoreRefusedError,
+    StoreTooLargeError,
+    Verdict,
+)
+from borglogshipper.stores.templates import index_template
+
+CLOSE_TIMEOUT_S = 2.0
+CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say
+MAJOR = 8  # version of the servers that the client is for
+_BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+_MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
+_HAS_PRIVILEGES = "/_security/user/_has_privileges"
+_INDEX_PRIVILEGES = ["create_doc", "read"]
+_MAKE_PRIVILEGES = ["auto_configure", "create_index"]  # one of them
+_JSON = {"accept": "application/json", "content-type": "application/json"}
+_NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+
+# The client logs each failed try of a node; the pipeline says an outage once.
+logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
+
+
+class Address(NamedTuple):
+    """Where an Elasticsearch listens."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}{self.path}"
+
+
+class _AsIs(SerializerCollection):
+    """Bodies are bytes both ways: not joined anew, and an answer of any type arrives instead of an error."""
+
+    def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002  # the client's signature
+        return bytes(data)
+
+    def loads(self, data: bytes, mimetype: str | None = None) -> Any:  # noqa: ARG002  # the client's signature
+        return data
+
+
+class _Heads(dict[str, bytes]):
+    """Index -> what stands in ``_bulk`` between the document before and an id."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, index: str) -> bytes:
+        self[index] = b'\n{"create":{"_index":%s,"_id":"' % orjson.dumps(self._prefix + index)
+        return self[index]
+
+
+class ElasticStore:
+    """Documents in Elasticsearch."""
+
+    def __init__(self, client: AsyncElasticsearch, address: Address, settings: StoreSettings) -> None:
+        self._client = client
+        self._address = address
+        self._where = f"Elasticsearch at {address}"
+        self._prefix = settings.prefix
+        self._replicas = settings.replicas
+        self._templates = TOPICS if settings.templates else ()
+        self._cluster_privileges = ["monitor", "manage_index_templates"] if settings.templates else ["monitor"]
+        self._timeout_s = settings.timeout_s
+        self._heads = _Heads(settings.prefix)
+
+    async def check(self) -> str:
+        """Verify address, version and privileges, see :meth:`.Store.check`."""
+        try:
+            found = _parse(await self._ask("GET", "/"))
+            version = str(found["version"]["number"])
+            major = int(version.partition(".")[0])
+        except (ValueError, KeyError, TypeError):
+            raise StoreHeldError(f"{self._where} does not answer as an Elasticsearch does; expected one") from None
+        if major != MAJOR:
+            raise StoreHeldError(f"{self._where} is {version}; a version {MAJOR} is needed")
+        return f"Elasticsearch {version} at {self._address}, {await self._check_privileges()}"
+
+    async def prepare(self) -> None:
+        """Install the index templates, see :meth:`.Store.prepare`."""
+        for topic in self._templates:
+            template = index_template(topic, self._prefix, self._replicas)
+            await self._ask("PUT", f"/_index_template/{self._prefix}{topic}", orjson.dumps(template))
+
+    async def write(self, documents: Documents) -> Mapping[int, Verdict]:
+        """Create documents by one ``_bulk`` request, see :meth:`.Store.write`."""
+        if not len(documents):
+            return {}
+        parts: list[bytes] = [b'"}}\n'] * (4 * len(documents) + 1)
+        parts[0:-1:4] = map(self._heads.__getitem__, documents.indices)
+        parts[1:-1:4] = map(str.encode, documents.ids)
+        parts[3:-1:4] = documents.bodies
+        parts[0], parts[-1] = parts[0][1:], b"\n"
+        answer = await self._send("POST", _BULK, b"".join(parts), _NDJSON)
+        return read_verdicts(answer, documents.indices, self._prefix, self._where)
+
+    async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
+        """Fetch documents by one ``_mget`` request, see :meth:`.Store.read`."""
+        wanted = [{"_index": self._prefix + index, "_id": id_} for index, id_ in zip(indices, ids, strict=True)]
+        if not wanted:
+            return []
+        answer = await self._ask("POST", _MGET, orjson.dumps({"docs": wanted}))
+        try:
+            found = [self._source(document) for document in _parse(answer)["docs"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreBusyError(f"{self._where} answered with what is no answer to _mget; it is asked again") from None
+        if len(found) != len(wanted):
+            raise StoreBusyError(f"{self._where} answered for {len(found)} of {len(wanted)} ids; it is asked again")
+        return found
+
+    def _source(self, document: Mapping[str, Any]) -> bytes | None:
+        """A document of an ``_mget`` answer; None where it or its index is not there."""
+        error = document.get("error")
+        if error is not None and error["type"] != "index_not_found_exception":
+            raise StoreHeldError(f"{self._where} refused to read: {error['type']}: {error['reason']}")
+        return orjson.dumps(document["_source"]) if document.get("found") else None
+
+    async def _check_privileges(self) -> str:
+        patterns = [f"{self._prefix}{topic}-*" for topic in TOPICS]
+        privileges = _INDEX_PRIVILEGES + _MAKE_PRIVILEGES
+        wanted = {"cluster": self._cluster_privileges, "index": [{"names": patterns, "privileges": privileges}]}
+        try:
+            answer = await self._send("POST", _HAS_PRIVILEGES, orjson.dumps(wanted), _JSON)
+        except StoreRefusedError:  # the server has no such path
+            return "security is off"
+        try:
+            found = _parse(answer)
+            missing = [f"cluster:{name}" for name in self._cluster_privileges if not found["cluster"][name]]
+            for pattern in patterns:
+                granted = found["index"][pattern]
+                missing += [f"{pattern}:{name}" for name in _INDEX_PRIVILEGES if not granted[name]]
+                if not any(granted[name] for name in _MAKE_PRIVILEGES):
+                    missing.append(f"{pattern}:{' or '.join(_MAKE_PRIVILEGES)}")
+            user = str(found["username"])
+        except (ValueError, KeyError, TypeError):
+            raise StoreBusyError(f"{self._where} does not say which privileges are granted") from None
+        if missing:
+            raise StoreHeldError(f"{self._where} does not grant {user}: {', '.join(missing)}; all are needed")
+        return f"as {user}"
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Send what can be refused by the server's state alone."""
+        try:
+            return await self._send(method, path, body, _JSON)
+        except (StoreRefusedError, StoreTooLargeError) as error:
+            raise StoreHeldError(str(error)) from None
+
+    async def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+        try:
+            response = await self._client.perform_request(method, path, body=body, headers=headers)
+        except UnsupportedProductError as error:
+            raise StoreHeldError(
+                f"{self._where} is something else: it answered {error.meta.status} without naming its product"
+            ) from None
+        except ApiError as error:
+            raise read_error(error.status_code, error.body, self._where) from None
+        except TlsError as error:
+            raise StoreHeldError(f"{self._where} cannot be trusted: {error.message}") from None
+        except ConnectionTimeout:
+            raise StoreBusyError(f"{self._where} gave no answer in time ({self._timeout_s:g} s)") from None
+        except TransportError as error:
+            raise StoreBusyError(f"{self._where} cannot be reached: {error.message}") from None
+        return bytes(response.body)
+
+
+@asynccontextmanager
+async def open_elastic(settings: StoreSettings, address: Address) -> AsyncIterator[ElasticStore]:
+    """Open the store for the time of the block.
+
+    Raises:
+        SettingsError: the certificate file is wrong.
+    """
+    client = await anyio.to_thread.run_sync(_make_client, settings, address)
+    try:
+        yield ElasticStore(client, address, settings)
+    finally:
+        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+            await client.close()
+
+
+def _make_client(settings: StoreSettings, address: Address) -> AsyncElasticsearch:
+    """Make the client, which reads the certificate file; ours are the retries, the parsing and what is said."""
+    warnings.filterwarnings("ignore", category=ElasticsearchWarning)  # of old templates and the like, once a request
+    warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)  # a send of it takes 1 ms
+    options: dict[str, Any] = {}
+    if settings.api_key is not None:
+        options["api_key"] = settings.api_key.get_secret_value()
+    elif settings.user is not None and settings.password is not None:
+        options["basic_auth"] = (settings.user, settings.password.get_secret_value())
+    if settings.ca_file is not None:
+        if address.scheme != "https":
+            raise SettingsError(
+                "store ca_file: found one beside an http:// url, expected https://; nothing was started"
+            )
+        if not settings.ca_file.is_file():
+            raise SettingsError(
+                f"store ca_file: {settings.ca_file} is no file; expected a PEM certificate authority; "
+                "nothing was started"
+            )
+        options["ca_certs"] = str(settings.ca_file)
+    try:
+        client = AsyncElasticsearch(
+            [NodeConfig(address.scheme, address.host, address.port, path_prefix=address.path)],
+            request_timeout=settings.timeout_s,
+            connections_per_node=CONNECTIONS,
+            max_retries=0,
+            retry_on_timeout=False,
+            retry_on_status=(),
+            meta_header=False,
+            **options,
+        )
+    except SSLError:
+        raise SettingsError(
+            f"store ca_file: {settings.ca_file} holds no certificate; expected a PEM certificate authority; "
+            "nothing was started"
+        ) from None
+    client.transport.serializers = _AsIs()
+    return client
+
+
+def _parse(answer: bytes) -> Any:
+    return orjson.loads(answer)

@@ -1,0 +1,184 @@
+"""The store in one SQLite file, which others may read while it is written (a write-ahead log).
+
+``synchronous`` is FULL: what a write returned for is on the disk, and survives a power cut. With NORMAL the newest
+transactions would be gone after one, while the event log has them as done. Types of fields are not checked: a
+document that Elasticsearch would refuse for one is kept here.
+"""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+from anyio import CancelScope, CapacityLimiter
+
+from borgcore.events.table import CREATE_TABLE, USER_VERSION
+from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, StoreHeldError, Verdict
+
+LOCK_WAIT_S = 2.0  # for another process that writes; the pipeline tries again
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_INSERT = "INSERT INTO events (event_id, topic, document) VALUES (?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+_SELECT = "SELECT document FROM events WHERE event_id = ?"
+ResultT = TypeVar("ResultT")
+
+
+class SqliteStore:
+    """Documents in a SQLite file; one worker thread at a time has the connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._where = f"SQLite file {path}"
+        self._turn = CapacityLimiter(1)
+        self._connection: sqlite3.Connection | None = None
+        self._opened_as: tuple[int, int] | None = None
+
+    async def check(self) -> str:
+        """Verify that the file can be written, see :meth:`.Store.check`; a missing one is not made."""
+        return await self._run(self._check)
+
+    async def prepare(self) -> None:
+        """Make the file and its table where they are missing, see :meth:`.Store.prepare`."""
+        await self._run(self._prepare)
+
+    async def write(self, documents: Documents) -> Mapping[int, Verdict]:
+        """Insert documents in one transaction, see :meth:`.Store.write`."""
+        return await self._run(lambda: self._write(documents))
+
+    async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:  # noqa: ARG002  # one table
+        """Fetch documents by their ids, see :meth:`.Store.read`; an id is unique over all topics."""
+        return await self._run(lambda: self._read(ids))
+
+    async def close(self) -> None:
+        """Close the file, also where the surroundings are cancelled."""
+        with CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close, limiter=self._turn)
+
+    async def _run(self, work: Callable[[], ResultT]) -> ResultT:
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._turn)
+        except sqlite3.Error as error:
+            if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _BUSY:
+                raise StoreBusyError(f"{self._where} is being written by another process: {error}") from None
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise StoreHeldError(f"{self._where} cannot be used: {error} ({name})") from None
+        except OSError as error:
+            raise StoreHeldError(f"{self._where} cannot be used: {error.strerror}: {error.filename}") from None
+
+    def _check(self) -> str:
+        version = sqlite3.sqlite_version
+        if not self._path.exists():
+            parent = next(parent for parent in self._path.absolute().parents if parent.exists())
+            if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+                raise StoreHeldError(f"{self._where} cannot be made: {parent} is no folder that we may write to")
+            return f"SQLite {version} at {self._path}, to be made"
+        connection = self._connect("rw")
+        try:
+            self._check_version(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+        return f"SQLite {version} at {self._path}"
+
+    def _prepare(self) -> sqlite3.Connection:
+        if self._connection is not None and self._opened_as == self._identity():
+            return self._connection
+        self._close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = self._connect("rwc")
+        try:
+            self._check_version(connection)
+            self._keep_log(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(CREATE_TABLE)
+            connection.execute(f"PRAGMA user_version = {USER_VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._opened_as = connection, self._identity()
+        return connection
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=LOCK_WAIT_S,
+            isolation_level=None,
+            check_same_thread=False,  # threads take turns
+        )
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")  # one look at both: another store may be making the table
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            used = connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone() is not None
+        finally:
+            connection.execute("ROLLBACK")
+        if version not in {0, USER_VERSION}:
+            raise StoreHeldError(
+                f"{self._where} has version {version}, expected {USER_VERSION}; it was written by another version or "
+                "another program"
+            )
+        if version == 0 and used:
+            raise StoreHeldError(f"{self._where} is another program's database, expected one of events or none")
+
+    def _keep_log(self, connection: sqlite3.Connection) -> None:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreHeldError(f"{self._where} has journal mode {mode}, expected a file system that allows wal")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """What the path names now: a file that was removed while open would take documents to nowhere."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _write(self, documents: Documents) -> Mapping[int, Verdict]:
+        connection = self._prepare()
+        verdicts: dict[int, Verdict] = {}
+        insert = connection.cursor().execute
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            columns = zip(documents.indices, documents.ids, documents.bodies, strict=True)
+            for row, (index, event_id, body) in enumerate(columns):
+                try:
+                    document = body.decode()
+                except UnicodeDecodeError as error:
+                    verdicts[row] = Verdict(Outcome.REFUSED, f"{index}: the document is no UTF-8: {error}")
+                    continue
+                if not insert(_INSERT, (event_id, index.rpartition("-")[0], document)).rowcount:
+                    verdicts[row] = Verdict(Outcome.PRESENT)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # a full disk has rolled it back already
+                connection.execute("ROLLBACK")
+            raise
+        return verdicts
+
+    def _read(self, ids: Sequence[str]) -> list[bytes | None]:
+        connection = self._prepare()
+        rows = [connection.execute(_SELECT, (event_id,)).fetchone() for event_id in ids]
+        return [None if row is None else row[0].encode() for row in rows]
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # what was written is committed
+                connection.close()
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
+    """Open the store for the time of the block; its file is made by the first use."""
+    store = SqliteStore(path)
+    try:
+        yield store
+    finally:
+        await store.close()

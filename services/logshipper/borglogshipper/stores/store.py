@@ -1,0 +1,106 @@
+"""The event store as the pipeline sees it, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from borgcore.errors import BorgError
+
+
+class Outcome(Enum):
+    """What became of a document that was not newly stored."""
+
+    PRESENT = "present"
+    """A document with this id is there already (409)."""
+    REFUSED = "refused"
+    """It can never be stored as it is (400)."""
+    BUSY = "busy"
+    """Not now (429, 5xx): send this one again."""
+    HELD = "held"
+    """Not before a person has mended something (403, 404, a closed or read-only index, no shards left)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one document, with the store's reason, which names the index."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Documents:
+    """What is written in one go, as columns of one length."""
+
+    indices: list[str]
+    """``<topic>-<year>.<month>``."""
+    ids: list[str]
+    """Printable ASCII without quotes and backslashes, at most 512 characters."""
+    bodies: list[bytes]
+    """One valid JSON object each, without line breaks."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pick(self, rows: Sequence[int]) -> "Documents":
+        """The documents at these places, in this order."""
+        columns = (self.indices, self.ids, self.bodies)
+        return Documents(*([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]  # as above
+
+
+class StoreBusyError(BorgError):
+    """The store cannot be reached, gives no answer in time, or asks for patience (429, 5xx): send all of it again."""
+
+    exit_code = 3
+
+
+class StoreHeldError(BorgError):
+    """The store refuses us until a person has mended something: credentials, permissions, a missing index."""
+
+    exit_code = 3
+
+
+class StoreTooLargeError(BorgError):
+    """The request is larger than the store takes (413): send it in parts."""
+
+
+class StoreRefusedError(BorgError):
+    """The request as a whole is refused (400): some document in it breaks it; send it in parts to find which."""
+
+
+class Store(Protocol):
+    """Where documents go. Writing one again under its id changes nothing."""
+
+    async def check(self) -> str:
+        """Verify address, credentials and version; returns the store in words, such as "Elasticsearch 8.19.21 at …".
+
+        Raises:
+            StoreBusyError: it is not there.
+            StoreHeldError: it refuses us, or is of a version that does not fit.
+        """
+
+    async def prepare(self) -> None:
+        """Install what documents need (index templates, tables); doing so again changes nothing.
+
+        Raises:
+            StoreBusyError: it is not there now.
+            StoreHeldError: it refuses us.
+        """
+
+    async def write(self, documents: Documents) -> Mapping[int, Verdict]:
+        """Create the documents that are not there yet; returns a verdict, by place, for all that were not created.
+
+        Raises:
+            StoreBusyError: unknown what was stored: send all of it again.
+            StoreHeldError: nothing was stored, and will not be before something is mended.
+            StoreTooLargeError: nothing was stored: send it in parts.
+            StoreRefusedError: the same.
+        """
+
+    async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
+        """Fetch documents as JSON; None where there is none.
+
+        Raises:
+            StoreBusyError, StoreHeldError: as in :meth:`write`.
+        """

@@ -1,0 +1,108 @@
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+
+from borgcore.events.schema import TOPICS
+from borglogshipper.settings import StoreSettings
+from borglogshipper.stores.choice import open_store
+from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError
+
+from .sink import Answer, Sink
+
+CLUSTER = ["monitor", "manage_index_templates"]
+INDEX = ["create_doc", "read", "auto_configure", "create_index"]
+NO_SECURITY = Answer(400, b'{"error":"no handler found for uri [/_security/user/_has_privileges] and method [POST]"}')
+
+
+def version(number: str) -> Answer:
+    return Answer(body=orjson.dumps({"version": {"number": number}}))
+
+
+def grants(*missing: str, prefix: str = "") -> Answer:
+    patterns = [f"{prefix}training_log-*", f"{prefix}memory_monitoring-*"]
+    found: dict[str, Any] = {
+        "username": "borg",
+        "has_all_requested": not missing,
+        "cluster": {name: f"cluster:{name}" not in missing for name in CLUSTER},
+        "index": {pattern: {name: f"{pattern}:{name}" not in missing for name in INDEX} for pattern in patterns},
+    }
+    return Answer(body=orjson.dumps(found))
+
+
+async def test_a_server_without_security_is_fine(scripted: Store, sink: Sink) -> None:
+    sink.answers += [version("8.19.21"), NO_SECURITY]
+    with anyio.fail_after(5):
+        assert await scripted.check() == f"Elasticsearch 8.19.21 at {sink.address}, security is off"
+
+
+async def test_a_user_with_every_privilege_is_named(sink: Sink) -> None:
+    sink.answers += [version("8.0.0"), grants(prefix="team-")]
+    with anyio.fail_after(5):
+        async with open_store(StoreSettings(prefix="team-"), f"http://{sink.address}") as store:
+            assert await store.check() == f"Elasticsearch 8.0.0 at {sink.address}, as borg"
+    asked = orjson.loads(sink.requests[1].body)
+    assert asked == {
+        "cluster": CLUSTER,
+        "index": [{"names": ["team-training_log-*", "team-memory_monitoring-*"], "privileges": INDEX}],
+    }
+
+
+async def test_who_installs_no_templates_needs_no_privilege_for_them(sink: Sink) -> None:
+    sink.answers += [version("8.19.21"), grants("cluster:manage_index_templates")]
+    with anyio.fail_after(5):
+        async with open_store(StoreSettings(templates=False), f"http://{sink.address}") as store:
+            assert (await store.check()).endswith(", as borg")
+
+
+@pytest.mark.parametrize("name", ["auto_configure", "create_index"])
+async def test_either_privilege_to_make_indices_is_enough(scripted: Store, sink: Sink, name: str) -> None:
+    sink.answers += [version("8.19.21"), grants(*(f"{topic}-*:{name}" for topic in TOPICS))]
+    with anyio.fail_after(5):
+        assert (await scripted.check()).endswith(", as borg")
+
+
+async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink) -> None:
+    missing = ["cluster:manage_index_templates", "training_log-*:read"]
+    missing += ["training_log-*:auto_configure", "training_log-*:create_index"]
+    sink.answers += [version("8.19.21"), grants(*missing)]
+    with anyio.fail_after(5), pytest.raises(StoreHeldError) as held:
+        await scripted.check()
+    assert str(held.value) == (
+        f"Elasticsearch at {sink.address} does not grant borg: cluster:manage_index_templates, training_log-*:read, "
+        "training_log-*:auto_configure or create_index; all are needed"
+    )
+
+
+@pytest.mark.parametrize("number", ["7.17.29", "9.0.0", "2.4.0"])
+async def test_another_major_version_is_held(scripted: Store, sink: Sink, number: str) -> None:
+    sink.answers.append(version(number))
+    with anyio.fail_after(5), pytest.raises(StoreHeldError) as held:
+        await scripted.check()
+    assert str(held.value) == f"Elasticsearch at {sink.address} is {number}; a version 8 is needed"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"version":{"number":"new"}}', b"<html>"])
+async def test_what_does_not_answer_as_elasticsearch_is_held(scripted: Store, sink: Sink, body: bytes) -> None:
+    sink.answers.append(Answer(body=body))
+    with anyio.fail_after(5), pytest.raises(StoreHeldError, match="does not answer as an Elasticsearch does"):
+        await scripted.check()
+
+
+async def test_a_product_that_only_resembles_it_is_held(scripted: Store, sink: Sink) -> None:
+    sink.answers.append(Answer(body=version("8.0.0").body, headers={"Content-Type": "application/json"}))
+    with anyio.fail_after(5), pytest.raises(StoreHeldError, match="is something else: it answered 200 without naming"):
+        await scripted.check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(Answer(401, b"{}"), StoreHeldError), (Answer(503, b"{}"), StoreBusyError), (Answer(body=b"{}"), StoreBusyError)],
+)
+async def test_trouble_with_the_look_at_privileges_is_said(
+    scripted: Store, sink: Sink, answer: Answer, kind: type[Exception]
+) -> None:
+    sink.answers += [version("8.19.21"), answer]
+    with anyio.fail_after(5), pytest.raises(kind, match=f"^Elasticsearch at {sink.address} "):
+        await scripted.check()

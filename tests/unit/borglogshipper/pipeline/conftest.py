@@ -1,0 +1,47 @@
+import anyio
+import pytest
+
+from borgcore.health import Health
+from borglogshipper.delivery import Delivery
+from borglogshipper.progress import Progress, Troubles
+from borglogshipper.settings import RetrySettings
+
+from .fakes import FakeConsumer, FakeStore
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def consumer() -> FakeConsumer:
+    return FakeConsumer()
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress()
+
+
+@pytest.fixture
+def delivery(store: FakeStore, consumer: FakeConsumer, progress: Progress, health: Health) -> Delivery:
+    return Delivery(store, consumer, RetrySettings(), progress, Troubles(health), outage_s=5.0)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every wait, none of which takes any time."""
+    seen: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        seen.append(delay_s)
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("borglogshipper.delivery.anyio.sleep", sleep)
+    return seen

@@ -1,0 +1,87 @@
+"""A whole shipper over a fake log and a fake store, and how the tests here wait for it."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio import CancelScope
+
+from borgcore.health import Health
+from borglogshipper.delivery import Delivery
+from borglogshipper.progress import Progress, Troubles
+from borglogshipper.settings import BatchSettings, LogshipperSettings, RetrySettings
+from borglogshipper.shipper import Shipper
+from borglogshipper.stores.store import Documents, Verdict
+
+from .fakes import FakeConsumer, FakePublisher, FakeStore
+
+LIMIT_S = 10.0
+LONG_S = 100.0  # longer than any test
+LOOK_S = 0.002
+
+
+class GatedStore(FakeStore):
+    """Writes of documents that hold a word wait until its gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: dict[bytes, anyio.Event] = {}
+
+    def gate(self, word: bytes) -> anyio.Event:
+        self.gates[word] = anyio.Event()
+        return self.gates[word]
+
+    async def write(self, documents: Documents) -> Mapping[int, Verdict]:
+        for word, opened in self.gates.items():
+            if any(word in body for body in documents.bodies):
+                await opened.wait()
+        return await super().write(documents)
+
+
+class Ship:
+    """A shipper with all that is around it."""
+
+    def __init__(self, *, grace_s: float = 10.0, commit_period_s: float = 0.01, **batch: Any) -> None:
+        self.settings = LogshipperSettings(
+            grace_s=grace_s,
+            commit_period_s=commit_period_s,
+            batch=BatchSettings(**({"linger_s": 0.01} | batch)),
+            retry=RetrySettings(first_s=0.001, limit_s=0.002),
+            max_document_bytes=2_000,
+        )
+        self.progress, self.health = Progress(), Health()
+        self.store, self.consumer, self.publisher = GatedStore(), FakeConsumer(), FakePublisher()
+        self.delivery = Delivery(
+            self.store,
+            self.consumer,
+            self.settings.retry,
+            self.progress,
+            Troubles(self.health),
+            outage_s=0.1,
+        )
+        self.shipper = Shipper(self.settings, "host-1", self.progress)
+        self.intake = CancelScope()
+        self.ended = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            await self.shipper.run(self.consumer, self.delivery, self.publisher, self.intake)  # type: ignore[arg-type]  # a fake publisher
+        finally:
+            self.ended.set()
+
+
+@asynccontextmanager
+async def shipping(ship: Ship) -> AsyncIterator[None]:
+    """Ship within the block; at its end the intake is cancelled, and what was read drains."""
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ship.run)
+            yield
+            ship.intake.cancel()
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Look until something is so; the block around it bounds that."""
+    while not is_so():  # noqa: ASYNC110  # what is looked at sets no event
+        await anyio.sleep(LOOK_S)

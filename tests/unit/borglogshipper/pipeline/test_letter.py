@@ -1,0 +1,76 @@
+import base64
+import hashlib
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from borgcore.events import SCHEMA_VERSION
+from borglogshipper.letter import MAX_VALUE_BYTES, encode_letter
+from borglogshipper.record import Origin, Refused
+
+from .fakes import LOG, TIME_MS
+
+KAFKA_LIMIT_BYTES = 1_000_000
+
+
+def letter_of(value: bytes | None, position: int = 7) -> dict[str, object]:
+    found: dict[str, object] = orjson.loads(encode_letter(Refused(Origin(LOG, position, TIME_MS), value, "why")))
+    return found
+
+
+def test_a_letter_says_what_was_refused_where_it_came_from_and_why() -> None:
+    letter = letter_of(b"text \xc3\xbc")
+    assert letter.pop("@timestamp")
+    assert letter.pop("event_id")
+    assert letter == {
+        "event": "record_refused",
+        "schema": SCHEMA_VERSION,
+        "topic": "training_log",
+        "partition": 0,
+        "position": 7,
+        "time_ms": TIME_MS,
+        "reason": "why",
+        "sha256": hashlib.sha256(b"text \xc3\xbc").hexdigest(),
+        "size_bytes": 7,
+        "truncated": False,
+        "value": "text ü",
+    }
+
+
+def test_bytes_that_are_no_text_come_as_base64() -> None:
+    for value in (b"\xff\x00", b"ends in half a character \xc3"):
+        letter = letter_of(value)
+        assert base64.b64decode(str(letter["value_base64"])) == value
+        assert "value" not in letter
+
+
+def test_a_record_without_a_value_has_a_letter_without_one() -> None:
+    letter = letter_of(None)
+    assert letter["value"] is None
+    assert (letter["size_bytes"], letter["truncated"]) == (0, False)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_of_a_giant_text_the_beginning_comes_cut_between_characters(before: int) -> None:
+    value = b"." * before + "🙂".encode() * MAX_VALUE_BYTES
+    letter = letter_of(value)
+    head = str(letter["value"])
+    assert value.startswith(head.encode())
+    assert MAX_VALUE_BYTES - 4 < len(head.encode()) <= MAX_VALUE_BYTES
+    assert (letter["size_bytes"], letter["truncated"]) == (len(value), True)
+
+
+@pytest.mark.parametrize("value", [b"\x01", b"\xff", b'"', "\x7fü".encode(), b"\\"])
+def test_the_largest_letter_fits_kafkas_default_limit(value: bytes) -> None:
+    giant = Refused(Origin(LOG, 2**63, TIME_MS), value * 10 * MAX_VALUE_BYTES, "\x01" * 300)
+    assert len(encode_letter(giant)) < KAFKA_LIMIT_BYTES
+
+
+@given(st.binary(max_size=50), st.integers(0, 2**63))
+def test_the_same_record_has_the_same_id_and_no_other_has_it(value: bytes, position: int) -> None:
+    event_id = letter_of(value, position)["event_id"]
+    assert event_id == letter_of(value, position)["event_id"]
+    assert event_id != letter_of(value, position + 1)["event_id"]
+    assert event_id != letter_of(value + b"!", position)["event_id"]

@@ -1,0 +1,122 @@
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+
+from borgcore.events.table import USER_VERSION
+from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
+from borglogshipper.stores.store import Documents, Outcome, Verdict
+
+from .files import INDEX, events, reader
+
+
+async def test_nothing_is_made_before_the_first_use_nor_by_a_check(store: SqliteStore, path: Path) -> None:
+    assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}, to be made"
+    assert not path.parent.exists()
+    await store.prepare()
+    assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}"
+
+
+async def test_written_documents_can_be_read_by_others_while_the_store_is_open(store: SqliteStore, path: Path) -> None:
+    assert await store.write(events("a", "b")) == {}
+    with reader(path) as connection:
+        first = connection.execute("SELECT position, topic, at, event, run, agent FROM events").fetchall()
+        assert await store.write(events("c", index="memory_monitoring-2026.11")) == {}
+        newer = connection.execute("SELECT position, event_id, topic FROM events WHERE position > 2").fetchall()
+    assert first == [
+        (1, "training_log", "2026-11-22T10:00:00.000Z", "made", "pong", 0),
+        (2, "training_log", "2026-11-22T10:00:00.000Z", "made", "pong", 1),
+    ]
+    assert newer == [(3, "c", "memory_monitoring")]
+
+
+async def test_a_long_look_of_a_reader_does_not_keep_the_store_from_writing(store: SqliteStore, path: Path) -> None:
+    await store.write(events("a"))
+    with reader(path) as connection:
+        connection.execute("BEGIN")
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        assert await store.write(events("b")) == {}
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        connection.execute("COMMIT")
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
+
+
+async def test_what_a_write_returned_for_is_on_the_disk(store: SqliteStore) -> None:
+    await store.prepare()
+    assert store._connection is not None
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._connection.execute("PRAGMA user_version").fetchone() == (USER_VERSION,)
+
+
+async def test_positions_show_the_order_of_arrival_without_gaps_for_what_was_there(store: SqliteStore) -> None:
+    await store.write(events("a", "b"))
+    await store.write(events("b", "c", "a", "d"))
+    assert store._connection is not None
+    rows = store._connection.execute("SELECT event_id FROM events ORDER BY position").fetchall()
+    assert rows == [("a",), ("b",), ("c",), ("d",)]
+
+
+async def test_a_document_that_is_no_text_is_refused_and_the_others_are_stored(store: SqliteStore) -> None:
+    documents = events("a", "b", "c")
+    documents.bodies[1] = b'{"text":"\xff"}'
+    verdicts = await store.write(documents)
+    assert list(verdicts) == [1]
+    assert verdicts[1].outcome is Outcome.REFUSED
+    assert verdicts[1].reason.startswith(f"{INDEX}: the document is no UTF-8: ")
+    assert await store.read([INDEX] * 3, ["a", "b", "c"]) == [documents.bodies[0], None, documents.bodies[2]]
+
+
+@pytest.mark.parametrize("body", [b'{"a":' * 1500 + b"1" + b"}" * 1500, b"no JSON"])
+async def test_a_document_that_sqlite_cannot_parse_does_not_break_reading(
+    store: SqliteStore, path: Path, body: bytes
+) -> None:
+    documents = events("a", "deep", "c")
+    documents.bodies[1] = body
+    assert await store.write(documents) == {}
+    with reader(path) as connection:
+        assert connection.execute("SELECT event_id, agent FROM events").fetchall() == [
+            ("a", 0),
+            ("deep", None),
+            ("c", 2),
+        ]
+        assert connection.execute("SELECT event_id FROM events WHERE agent = 2").fetchall() == [("c",)]
+    assert await store.read([INDEX], ["deep"]) == [body]
+
+
+async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path) -> None:
+    async def write(writer: SqliteStore, name: str) -> None:
+        for number in range(20):
+            assert await writer.write(events(f"{name}{number}", f"both{number}")) is not None
+
+    async with open_sqlite(path) as other, anyio.create_task_group() as group:
+        group.start_soon(write, store, "a")
+        group.start_soon(write, other, "b")
+    with reader(path) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchone() == (60, 60)
+
+
+async def test_the_file_is_whole_after_the_block_even_where_that_is_cancelled(path: Path) -> None:
+    with anyio.fail_after(5), anyio.CancelScope() as scope:
+        async with open_sqlite(path) as store:
+            await store.write(events("a"))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert store._connection is None
+    assert [part.name for part in path.parent.iterdir()] == [path.name]
+    with reader(path) as connection:
+        assert connection.execute("SELECT event_id FROM events").fetchall() == [("a",)]
+
+
+async def test_nothing_written_is_nothing_stored(store: SqliteStore) -> None:
+    assert await store.write(Documents([], [], [])) == {}
+    assert await store.read([], []) == []
+
+
+async def test_a_document_that_was_there_is_present_whatever_it_says_now(store: SqliteStore) -> None:
+    await store.write(events("a"))
+    other = Documents([INDEX], ["a"], [b'{"other":1}'])
+    assert await store.write(other) == {0: Verdict(Outcome.PRESENT)}
+    assert await store.read([INDEX], ["a"]) == events("a").bodies
