@@ -62,7 +62,7 @@ class Child:
 async def start_child(
     name: str, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, lock_file: int | None = None
 ) -> Child:
-    """Start a process that ends with this one; its output is appended to ``log``.
+    """Start a process that ends with this one; its output is appended to ``log``; without ``env`` it has ours.
 
     Not cancellable in the middle: a process that has begun is always returned.
     """
@@ -76,7 +76,7 @@ async def start_child(
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=STDOUT,
-                env={**os.environ, **(env or {})},
+                env=env,
                 start_new_session=True,
                 pass_fds=() if lock_file is None else (lock_file,),
             )

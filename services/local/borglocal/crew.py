@@ -1,21 +1,24 @@
-"""The agents of a session: started, restarted when they die, drained at the end."""
+"""Processes of one kind in a session: started, restarted when they die, drained at the end."""
 
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import anyio
+from anyio import CancelScope
 
 from borgcore.runtime import LAST_MOMENT_S
 from borglocal.children import Child, describe_exit
 from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Session
+from borglocal.staff import Post
 
 FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart would meet the same again
 MAX_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 _FIRST_BACKOFF_S = 0.5  # doubled with every death in the window
-_LATE_S = 2 * LAST_MOMENT_S  # beyond the grace, at whose end an agent cuts itself off
+_LATE_S = 2 * LAST_MOMENT_S  # beyond the grace, at whose end a service cuts itself off
 _SERVER_DEATH_S = 1.0  # agents may notice the server's death before its parent does
 
 
@@ -28,58 +31,96 @@ class Server(Protocol):
 
 
 class Crew:
-    """The agent processes, by slot; which number each one plays under, they settle among themselves."""
+    """Processes that do the same; which number each agent plays under, the agents settle among themselves.
 
-    def __init__(self, session: Session, start: Callable[[int], Awaitable[Child]], server: Server | None) -> None:
+    A ``vital`` crew is what the run is for: it ends the session when it cannot go on, and fails it when it cannot
+    drain. Training is worth more than watching it: with another crew both are remarks, and the run's exit code is its
+    own.
+    """
+
+    def __init__(
+        self, session: Session, start: Callable[[Post], Awaitable[Child]], server: Server | None, *, vital: bool
+    ) -> None:
+        self.began = False
         self._session = session
         self._start = start
         self._server = server
-        self._living: dict[int, Child] = {}
+        self._vital = vital
+        self._kept: set[str] = set()
+        self._living: dict[str, Child] = {}
 
-    async def keep(self, slot: int) -> None:
-        """Keep one agent alive until the intake is cancelled, it cannot go on, or it dies too often."""
+    @property
+    def works(self) -> bool:
+        """Whether any of them is alive, or will be again."""
+        return bool(self._kept)
+
+    @asynccontextmanager
+    async def employed(self, grace_s: float) -> AsyncIterator[Callable[[Sequence[Post]], None]]:
+        """Yield what starts processes; for the time of the block they are started again, at its end all drain."""
+        try:
+            async with anyio.create_task_group() as keepers:
+
+                def begin(posts: Sequence[Post]) -> None:
+                    for post in posts:
+                        self.began = True
+                        self._kept.add(post.name)
+                        keepers.start_soon(self._keep, post)
+
+                try:
+                    yield begin
+                finally:
+                    keepers.cancel_scope.cancel()
+        finally:
+            with CancelScope(shield=True):
+                await self._drain(grace_s)
+
+    async def _keep(self, post: Post) -> None:
+        """Keep one process alive until cancelled, it cannot go on, or it dies too often."""
         deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         while True:
             try:
-                child = await self._start(slot)
+                child = await self._start(post)
             except OSError as error:  # no space for its log, no process to be had
-                self._session.end(f"cannot start agent process {slot}: {error.strerror}", EXIT_FAILED)
+                self._give_up(post, f"cannot start {post.name}: {error.strerror}", EXIT_FAILED)
                 return
-            self._living[slot] = child
+            self._living[post.name] = child
             returncode = await child.process.wait()
-            del self._living[slot]
+            del self._living[post.name]
             words = await child.last_words()
             if returncode in FINAL_CODES:
-                await self._give_up(returncode, words)
+                await self._defer_to_server(returncode)
+                self._give_up(post, words, returncode)
                 return
             deaths.append(anyio.current_time())
             report = f"{child.name} (process {child.process.pid}) {describe_exit(returncode)}: {words}"
             recent = [at_s for at_s in deaths if deaths[-1] - at_s < DEATHS_WINDOW_S]
             if len(recent) == MAX_DEATHS:
-                self._session.end(
-                    f"{report}; it was death {MAX_DEATHS} within {DEATHS_WINDOW_S:.0f} s, giving up; log: {child.log}",
-                    EXIT_FAILED,
-                )
+                often = f"it was death {MAX_DEATHS} within {DEATHS_WINDOW_S:.0f} s, giving up; log: {child.log}"
+                self._give_up(post, f"{report}; {often}", EXIT_FAILED)
                 return
             backoff_s = _FIRST_BACKOFF_S * 2 ** (len(recent) - 1)
             self._session.display.say(f"{report}; starting it again in {backoff_s:g} s; its log is {child.log}")
             await anyio.sleep(backoff_s)
 
-    async def _give_up(self, returncode: int, words: str) -> None:
+    async def _defer_to_server(self, returncode: int) -> None:
         if returncode == EXIT_SERVER and self._server is not None:
             with anyio.move_on_after(_SERVER_DEATH_S):
                 await self._server.child.process.wait()
                 await anyio.sleep_forever()  # whoever watches the server says it better
-        self._session.end(words, returncode)
 
-    async def drain(self, grace_s: float) -> None:
-        """Ask all to drain; kill who does not even cut itself off at its end, or the session's cutoff."""
+    def _give_up(self, post: Post, text: str, exit_code: int) -> None:
+        self._kept.discard(post.name)
+        if self._vital:
+            self._session.end(text, exit_code)
+        elif not self._session.serverless:
+            self._session.remark(f"{text}; the run goes on without {post.name}")
+
+    async def _drain(self, grace_s: float) -> None:
+        """Ask all to drain; kill who does not even cut itself off at its end, and all when the drain is cut off."""
         children = list(self._living.values())
-        if not children:
-            return
         for child in children:
             child.terminate()
-        with self._session.cutoff, anyio.move_on_after(grace_s + _LATE_S):
+        with self._session.patience(grace_s + _LATE_S):
             for child in children:
                 await child.process.wait()
         late = [child for child in children if not child.ended]
@@ -87,18 +128,15 @@ class Crew:
             child.kill()
         for child in children:
             await child.process.wait()
-        if self._session.cutoff.cancelled_caught:
-            self._session.cut_off(
-                "cut off: the agents were killed; what they learned since their last checkpoint is lost"
-            )
-            return
-        ending = self._session.ending
-        if ending is None or ending.exit_code != EXIT_SERVER:  # without their server they cannot drain well
+        if late and self._session.impatient:
+            lost = "the agents were killed; what they learned since their last checkpoint is lost"
+            self._session.cut_off(f"cut off: {lost if self._vital else f'{late[0].name} was killed'}")
+        elif not self._session.serverless:  # without their server they cannot drain well
             for child in children:
                 await self._judge(child, grace_s, late=child in late)
 
     async def _judge(self, child: Child, grace_s: float, *, late: bool) -> None:
-        """Fail the session where an agent's drain failed."""
+        """Say whose drain failed."""
         returncode = child.process.returncode or 0
         if late:
             how = f"did not drain within {grace_s:g} s and was killed"
@@ -108,4 +146,5 @@ class Crew:
             return
         else:
             how = f"{describe_exit(returncode)} while draining: {await child.last_words()}"
-        self._session.fail(f"{child.name} {how}; log: {child.log}")
+        say = self._session.fail if self._vital else self._session.remark
+        say(f"{child.name} {how}; log: {child.log}")

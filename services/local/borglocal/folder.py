@@ -46,6 +46,21 @@ class RunFolder:
         """Held by borg and its children while any of them lives."""
         return self.path / "lock"
 
+    @property
+    def events(self) -> Path:
+        """What happened, as the logshipper stores it: SQLite."""
+        return self.path / "events.sqlite"
+
+    @property
+    def monitor_log(self) -> Path:
+        """Everything the monitor wrote."""
+        return self.path / "monitor.log"
+
+    @property
+    def logshipper_log(self) -> Path:
+        """Everything the logshipper wrote."""
+        return self.path / "logshipper.log"
+
     def agent_log(self, slot: int) -> Path:
         """Everything an agent process wrote; restarts append to it."""
         return self.path / f"agent-{slot}.log"

@@ -15,7 +15,9 @@ from borgcore.errors import BorgError, SettingsError
 from borgcore.logs import configure_logs
 from borglocal.display import open_display
 from borglocal.duration import parse_duration
+from borglocal.events import show_events
 from borglocal.leash import end_with_uv
+from borglocal.options import RunsFolder
 from borglocal.plan import Flags, Plan, open_plan
 from borglocal.record import borg_version, list_runs, write_record
 from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Ending, Session
@@ -48,7 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-RunsFolder = Annotated[Path, typer.Option("--runs-dir", metavar="PATH", help="Folder that holds the runs.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -122,6 +123,8 @@ def up(  # noqa: PLR0917  # typer gives options by name
 ) -> None:
     """Start agents that play and learn, with a Valkey that is their memory, and show how they do.
 
+    What happens is kept in the run's events.sqlite: borg events prints it.
+
     Ctrl-C drains: agents write their checkpoints, Valkey stops last; --resume goes on from there.
     """
     flags = Flags(
@@ -138,6 +141,9 @@ def up(  # noqa: PLR0917  # typer gives options by name
         runs=runs,
     )
     raise typer.Exit(start(flags))
+
+
+app.command(name="events")(show_events)
 
 
 @app.command(name="runs")
@@ -173,6 +179,8 @@ def start(flags: Flags) -> int:
             write_record(plan.folder, plan.record.ended(ending.text, ending.exit_code))
             if not ending.exit_code:
                 typer.echo(f"ended: {ending.text}")
+            for remark in session.remarks:  # they may have scrolled out of sight days ago
+                typer.echo(f"but: {remark}")
             typer.echo(f"the run's files are in {plan.folder.path}\ngo on with: {_resume_command(plan, by_uv)}")
     if ending.exit_code:
         _complain(ending.text)
@@ -183,7 +191,8 @@ def _never_began(plan: Plan, session: Session, ending: Ending) -> bool:
     """Whether a new run failed before any agent played, and its folder has nothing that its user may want."""
     if plan.resumed or session.played or ending.exit_code not in _FAILURES or plan.folder.holds_memory():
         return False
-    return not any(str(log) in ending.text for log in plan.folder.path.rglob("*.log"))  # sent there to read
+    said = [ending.text, *session.remarks]
+    return not any(str(log) in text for log in plan.folder.path.rglob("*.log") for text in said)  # sent there to read
 
 
 def _parse_time(text: str) -> int:

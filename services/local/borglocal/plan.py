@@ -16,16 +16,15 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from borgagent.presets import PresetName, choose_preset
 from borgcore.addresses import read_address
 from borgcore.errors import MismatchError, SettingsError
-from borgcore.settings import RedisSettings, RunName
+from borgcore.sections import RedisSettings
 from borglocal.folder import RunFolder, lock_run
 from borglocal.machine import count_cores, has_cuda
-from borglocal.record import RunRecord, list_runs, read_record, write_record
+from borglocal.record import RunRecord, check_name, find_run, read_record, write_record
 
 PASSWORD_VARIABLE = "BORG_REDIS_PASSWORD"  # noqa: S105  # its name
 DEFAULT_GAME = "pong"
 DEFAULT_AGENTS = 2
 _MAX_SEED = 1 << 31
-_RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
 _PRESET: TypeAdapter[PresetName] = TypeAdapter(PresetName)
 
 
@@ -82,7 +81,7 @@ def open_plan(flags: Flags) -> Iterator[Plan]:
         MismatchError: a flag contradicts the run that is resumed.
     """
     if flags.run is not None:
-        _check_name(flags.run)
+        check_name(flags.run)
     _check_preset(flags.preset)
     flags = _hide_password(flags)
     made = None if flags.resume else _resolve(_new_record(flags))  # it may ask torch: before there is a folder
@@ -131,17 +130,10 @@ def _create(flags: Flags) -> RunFolder:
 
 
 def _find(flags: Flags) -> RunFolder:
-    if flags.run is None:
-        runs = list_runs(flags.runs)
-        if not runs:
-            raise SettingsError(f"nothing to resume: {flags.runs} holds no run; start one without --resume")
-        return runs[0][0]
-    folder = RunFolder(flags.runs / flags.run)
-    if not folder.path.is_dir():
-        raise SettingsError(
-            f"nothing to resume: there is no run {flags.run} in {flags.runs}; borg runs lists what is there"
-        )
-    return folder
+    try:
+        return find_run(flags.runs, flags.run)
+    except SettingsError as error:
+        raise SettingsError(f"nothing to resume: {error}; nothing was started") from None
 
 
 def _merge(record: RunRecord, flags: Flags, folder: RunFolder) -> RunRecord:
@@ -159,16 +151,6 @@ def _merge(record: RunRecord, flags: Flags, folder: RunFolder) -> RunRecord:
             )
     changes = {"agents": flags.agents, "seed": flags.seed}
     return record.model_copy(update={name: value for name, value in changes.items() if value is not None})
-
-
-def _check_name(run: str) -> None:
-    try:
-        _RUN_NAME.validate_python(run)
-    except ValidationError:
-        raise SettingsError(
-            f"--run: found {run[:80]!r}; expected up to 64 letters, digits, dots, dashes and underscores, "
-            "the first a letter or digit; nothing was started"
-        ) from None
 
 
 def _check_preset(preset: str | None) -> PresetName:

@@ -4,13 +4,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from borgagent.presets import PresetName
-from borgcore.errors import BorgError, CorruptDataError
+from borgcore.errors import BorgError, CorruptDataError, SettingsError
+from borgcore.settings import RunName
 from borglocal.folder import RunFolder, is_running
 
 _RUNNING = "running"
+_RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
 
 
 def borg_version() -> str:
@@ -91,3 +93,36 @@ def list_runs(runs: Path) -> list[tuple[RunFolder, RunRecord]]:
         except CorruptDataError:
             continue
     return sorted(found, key=lambda pair: pair[1].updated, reverse=True)
+
+
+def find_run(runs: Path, run: str | None) -> RunFolder:
+    """Find a run by its name; the newest where none is given.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if run is None:
+        found = list_runs(runs)
+        if not found:
+            raise SettingsError(f"{runs} holds no run; borg up starts one")
+        return found[0][0]
+    check_name(run)
+    folder = RunFolder(runs / run)
+    if not folder.path.is_dir():
+        raise SettingsError(f"there is no run {run} in {runs}; borg runs lists what is there")
+    return folder
+
+
+def check_name(run: str) -> None:
+    """Refuse what is no run's name.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        _RUN_NAME.validate_python(run)
+    except ValidationError:
+        raise SettingsError(
+            f"--run: found {run[:80]!r}; expected up to 64 letters, digits, dots, dashes and underscores, "
+            "the first a letter or digit; nothing was started"
+        ) from None

@@ -12,7 +12,7 @@ from borgcore.connection import open_redis
 from borgcore.errors import BorgError
 from borgcore.replay import ReplayStats, read_stats
 from borgcore.reports import AgentReport, read_reports
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 from borglocal.duration import format_duration
 from borglocal.plan import Plan
 from borglocal.progress import JUDGED_EPISODES, Progress, warmup_size

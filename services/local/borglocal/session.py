@@ -1,7 +1,8 @@
 """What the tasks of one ``borg up`` share: how it ends, and where they say so."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -26,14 +27,23 @@ class Ending:
 
 
 class Session:
-    """How one ``borg up`` ends: the first ending counts, ``intake`` stops the work, ``cutoff`` stops the waiting."""
+    """How one ``borg up`` ends: the first ending counts, ``intake`` stops the work, a cut-off stops the waiting."""
 
     def __init__(self, display: Display) -> None:
         self.display = display
         self.intake = CancelScope()
-        self.cutoff = CancelScope()
         self.ending: Ending | None = None
+        self.remarks: list[str] = []
+        """What went wrong beside the run; it is said again at the end."""
+        self.impatient = False
+        """Whether the drain was told to end at once."""
         self.played = False  # an agent has reported, so there may be something worth keeping
+        self._wait = CancelScope()
+
+    @property
+    def serverless(self) -> bool:
+        """Whether it ends because the server failed, without which nobody can end well."""
+        return self.ending is not None and self.ending.exit_code == EXIT_SERVER
 
     def end(self, text: str, exit_code: int = 0) -> None:
         """Begin the drain, unless it has begun."""
@@ -48,10 +58,24 @@ class Session:
         if self.ending is None or self.ending.exit_code == 0:
             self.ending = Ending(text, exit_code)
 
-    def cut_off(self, text: str) -> None:
-        """Record that the drain was cut off, whatever began it."""
+    def remark(self, text: str) -> None:
+        """Say what went wrong without being a reason to end, or to fail."""
         self.display.say(text)
-        self.ending = Ending(text, EXIT_CUT_OFF)
+        self.remarks.append(text)
+
+    @contextmanager
+    def patience(self, wait_s: float) -> Iterator[None]:
+        """Wait so long for a part of the drain, and no longer than until the drain is cut off."""
+        with anyio.move_on_after(wait_s) as self._wait:  # parts drain one after the other
+            if self.impatient:
+                self._wait.cancel()
+            yield
+
+    def cut_off(self, text: str) -> None:
+        """Record that the drain was cut off, whatever began it; its first victim is named."""
+        if self.ending is None or self.ending.exit_code != EXIT_CUT_OFF:
+            self.display.say(text)
+            self.ending = Ending(text, EXIT_CUT_OFF)
 
     async def heed_signals(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Drain at the first Ctrl-C, SIGTERM or loss of the terminal; cut off at the second Ctrl-C or SIGTERM."""
@@ -74,7 +98,8 @@ class Session:
                 first_s = now_s
                 self._begin(number)
             elif now_s - first_s > _ONE_PRESS_S and number != signal.SIGHUP:
-                self.cutoff.cancel()
+                self.impatient = True
+                self._wait.cancel()
 
     def _begin(self, number: signal.Signals) -> None:
         source = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

@@ -1,72 +1,68 @@
-"""One ``borg up`` from start to end: Valkey, then the agents; then the agents' drain, and Valkey last."""
+"""One ``borg up`` from start to end: Valkey, then logshipper, monitor and agents; their drain the other way round.
 
-import sys
+So whoever publishes events ends before the one who stores them, and Valkey, in which they wait for it, ends last.
+"""
+
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from anyio import CancelScope
 
 from borgcore.errors import BorgError
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 from borglocal.children import Child, start_child
 from borglocal.crew import Crew
 from borglocal.display import Display
-from borglocal.plan import PASSWORD_VARIABLE, Plan
+from borglocal.plan import Plan
 from borglocal.reporter import Reporter
 from borglocal.session import EXIT_SERVER, Session
+from borglocal.shipping import shipped
+from borglocal.staff import HELPER_GRACE_S, Employ, Post, employ, staff_environment
 from borglocal.valkey import Valkey, open_valkey
 
-AgentCommand = Callable[[Plan, RedisSettings], list[str]]
 
-
-def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
-    """Write the command line of an agent; the password goes by the environment."""
-    record = plan.record
-    command = [sys.executable, "-P", "-m", "borgagent.main"]
-    command += ["--run", plan.folder.run, "--redis-url", redis.url]
-    command += ["--game", record.game, "--preset", record.preset, "--seed", str(record.seed)]
-    command += ["--checkpoint-dir", str(plan.folder.checkpoints)]
-    command += ["--log-format", "json", "--grace-s", f"{plan.grace_s:g}"]
-    return command if record.capacity is None else [*command, "--replay.capacity", str(record.capacity)]
-
-
-def run_up(plan: Plan, display: Display, command: AgentCommand = agent_command) -> Session:
+def run_up(plan: Plan, display: Display, staff: Employ = employ) -> Session:
     """Run until something ends it; every process that was started has ended then."""
-    return anyio.run(supervise, plan, display, command)
+    return anyio.run(supervise, plan, display, staff)
 
 
-async def supervise(plan: Plan, display: Display, command: AgentCommand) -> Session:
+async def supervise(plan: Plan, display: Display, staff: Employ) -> Session:
     """Run one session; its ``ending`` says how it went."""
     session = Session(display)
     async with anyio.create_task_group() as listening:
         await listening.start(session.heed_signals)
         try:
-            await _serve(session, plan, command)
+            async with _open_server(session, plan) as (redis, server):
+                await _serve(session, plan, redis, server, staff)
         except BorgError as error:
             session.fail(str(error), error.exit_code)
         listening.cancel_scope.cancel()
     return session
 
 
-async def _serve(session: Session, plan: Plan, command: AgentCommand) -> None:
-    async with _open_server(session, plan) as (redis, server):
-        crew = Crew(session, _starter(plan, redis, command), server)
-        try:
-            with session.intake:
+async def _serve(session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, staff: Employ) -> None:
+    start = _starter(plan, redis)
+    agents = Crew(session, start, server, vital=True)
+    monitors, shippers = (Crew(session, start, server, vital=False) for _ in range(2))
+    async with (
+        shippers.employed(HELPER_GRACE_S) as begin_shippers,
+        shipped(session, plan, redis, shippers),
+        monitors.employed(HELPER_GRACE_S) as begin_monitors,
+        agents.employed(plan.grace_s) as begin_agents,
+    ):
+        with session.intake:
+            if server is not None and not await _becomes_ready(session, server):
+                return
+            hired = staff(plan, redis)
+            begin_shippers(hired.shippers)
+            begin_monitors(hired.monitors)
+            begin_agents(hired.agents)
+            async with anyio.create_task_group() as work:
                 if server is not None:
-                    await server.wait_ready(session.display.show_phase)
-                async with anyio.create_task_group() as work:
-                    if server is not None:
-                        work.start_soon(_watch_server, session, server)
-                    for slot in range(1, plan.record.agents + 1):
-                        work.start_soon(crew.keep, slot)
-                    reporter = Reporter(session, plan)
-                    work.start_soon(reporter.watch, redis)
-                    work.start_soon(reporter.keep_time)
-        finally:
-            with CancelScope(shield=True):
-                await crew.drain(plan.grace_s)
+                    work.start_soon(_watch_server, session, server)
+                reporter = Reporter(session, plan)
+                work.start_soon(reporter.watch, redis)
+                work.start_soon(reporter.keep_time)
 
 
 @asynccontextmanager
@@ -80,12 +76,20 @@ async def _open_server(session: Session, plan: Plan) -> AsyncIterator[tuple[Redi
         yield server.settings, server
 
 
-def _starter(plan: Plan, redis: RedisSettings, command: AgentCommand) -> Callable[[int], Awaitable[Child]]:
-    env = {} if redis.password is None else {PASSWORD_VARIABLE: redis.password.get_secret_value()}
+async def _becomes_ready(session: Session, server: Valkey) -> bool:
+    try:
+        await server.wait_ready(session.display.show_phase)
+    except BorgError as error:
+        session.fail(str(error), error.exit_code)
+        return False
+    return True
 
-    def start(slot: int) -> Awaitable[Child]:
-        log = plan.folder.agent_log(slot)
-        return start_child(f"agent process {slot}", command(plan, redis), log, env=env, lock_file=plan.lock_file)
+
+def _starter(plan: Plan, redis: RedisSettings) -> Callable[[Post], Awaitable[Child]]:
+    env = staff_environment(redis)
+
+    def start(post: Post) -> Awaitable[Child]:
+        return start_child(post.name, post.command, post.log, env=env, lock_file=plan.lock_file)
 
     return start
 

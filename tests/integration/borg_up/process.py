@@ -67,16 +67,7 @@ class Borg:
 
     async def wait_count(self, key: str, least: int) -> None:
         async with self.redis() as redis:
-
-            async def count() -> int:
-                try:
-                    return int(await redis.get(key) or 0)
-                except (RedisError, OSError):  # not serving yet
-                    return 0
-
-            with anyio.fail_after(LIMIT_S):
-                while await count() < least:  # noqa: ASYNC110  # another process counts
-                    await anyio.sleep(LOOK_S)
+            await wait_counted(redis, key, least)
 
     @asynccontextmanager
     async def redis(self) -> AsyncIterator[Redis]:
@@ -128,6 +119,18 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+async def wait_counted(redis: Redis, key: str, least: int) -> None:
+    async def count() -> int:
+        try:
+            return int(await redis.get(key) or 0)
+        except (RedisError, OSError):  # not serving yet
+            return 0
+
+    with anyio.fail_after(LIMIT_S):
+        while await count() < least:  # noqa: ASYNC110  # another process counts
+            await anyio.sleep(LOOK_S)
 
 
 async def wait_for(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:

@@ -3,22 +3,34 @@
 # Borg as it is, with real agents.
 BORG = "from borglocal.main import main; main()"
 
-# Runs borg with another program as its agent; the first argument is that program.
+# Runs borg with another program as its agent, the first argument; with monitor.py and logshipper.py of the working
+# directory, where there are any.
 DRIVER = """
 import os, sys
 from dataclasses import replace
-from borglocal import crew, main, supervisor
+from pathlib import Path
+from borglocal import crew, main, shipping, supervisor
+from borglocal.staff import Post, Staff
 
 program = sys.argv.pop(1)
 crew._FIRST_BACKOFF_S = 0.05
+shipping._SILENT_S = 0.0
+shipping.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "30"))
 if "TEST_BORG_GRACE_S" in os.environ:
     crew._LATE_S = 0.0
+    supervisor.HELPER_GRACE_S = float(os.environ["TEST_BORG_GRACE_S"])
 
-def command(plan, redis):
-    return [sys.executable, program, plan.folder.run, redis.url]
+def staff(plan, redis):
+    def hire(file, name, log):
+        return [Post(name, [sys.executable, file, plan.folder.run, redis.url], log)] if Path(file).exists() else []
+
+    folder, slots = plan.folder, range(1, plan.record.agents + 1)
+    agents = [hire(program, f"agent process {slot}", folder.agent_log(slot))[0] for slot in slots]
+    monitors = hire("monitor.py", "the monitor", folder.monitor_log)
+    return Staff(agents, monitors, hire("logshipper.py", "the logshipper", folder.logshipper_log))
 
 def run_up(plan, display):
-    return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "10"))), display, command)
+    return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "10"))), display, staff)
 
 main.run_up = run_up
 main.main()
@@ -49,3 +61,43 @@ def drain(*_):
 signal.signal(signal.SIGTERM, drain)
 """
 PLAYS = "report()\nredis.incr('agents-ready')\nsignal.pause()\n"
+
+# An agent that says something at its very end.
+SAYS_LAST = """
+def drain(*_):
+    redis.xadd("borg:{" + run + ":r0}:events:training_log", {"v": "{}"})
+    open("order", "a").write("agent ")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, drain)
+"""
+
+# What every monitor and logshipper of these tests begins with.
+HELPER = """
+import os, signal, sys, time
+from pathlib import Path
+from redis import Redis
+
+run, url = sys.argv[1:]
+redis = Redis.from_url(url, password=os.environ["BORG_REDIS_PASSWORD"])
+name = Path(sys.argv[0]).stem
+
+def end(*_):
+    open("order", "a").write(name + " ")
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+redis.incr(name + "-ready")
+"""
+WATCHES = "signal.pause()\n"
+
+# A logshipper that takes its time.
+SHIPS = """
+stream, group = "borg:{" + run + ":r0}:events:training_log", "borg-logshipper"
+if not redis.exists(stream) or not redis.xinfo_groups(stream):
+    redis.xgroup_create(stream, group, id="0", mkstream=True)
+while True:
+    for _, entries in redis.xreadgroup(group, name, {stream: ">"}, block=100):
+        time.sleep(0.3)
+        open("order", "a").write("stored ")
+        redis.xack(stream, group, *[entry for entry, _ in entries])
+"""

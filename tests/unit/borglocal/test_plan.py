@@ -8,13 +8,13 @@ import pytest
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError, SettingsError
 from borgcore.runtime import LAST_MOMENT_S
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 from borglocal import crew
 from borglocal import plan as plan_module
 from borglocal.folder import RunFolder
 from borglocal.plan import PASSWORD_VARIABLE, Flags, open_plan
 from borglocal.record import read_record
-from borglocal.supervisor import agent_command
+from borglocal.staff import agent_command
 
 
 @pytest.fixture

@@ -1,0 +1,133 @@
+"""``borg events``: what happened in a run, printed as it was stored or for people to read."""
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import sleep
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from borgcore.errors import BorgError, SettingsError
+from borgcore.events.schema import Topic
+from borglocal.duration import parse_duration
+from borglocal.eventline import render_event
+from borglocal.folder import RunFolder
+from borglocal.journal import Choice, Journal, open_journal
+from borglocal.options import RunsFolder
+from borglocal.record import find_run
+
+FOLLOW_PERIOD_S = 0.5  # between two looks for new events
+_TERMINAL_LEFT = select.POLLERR | select.POLLHUP
+
+
+def show_events(  # noqa: PLR0917  # typer gives options by name
+    run: Annotated[str | None, typer.Option(metavar="NAME", show_default="the newest", help="Name of the run.")] = None,
+    topic: Annotated[Topic | None, typer.Option(show_default="both", help="Only the events of this topic.")] = None,
+    agent: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the events of agent N.")] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only events of this name, such as episode_ended.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only events of the newest 90, 90s, 10m, 1h30m.")
+    ] = None,
+    last: Annotated[int | None, typer.Option("--last", "-n", min=0, metavar="N", help="Only the newest N.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new ones as they come, until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON, one event a line, as stored; the default but on a terminal.")
+    ] = False,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Print what happened in a run, oldest first: its agents' episodes and reports, and the memory's figures."""
+    choice = Choice(topic, agent, event, None if since is None else _begin_of(since))
+    printer = Printer(find_run(runs, run), choice, last, _choose_printer(as_json=as_json))
+    try:
+        if follow:
+            printer.follow()
+        else:
+            printer.print_all()
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what Python flushes at its end
+        os.close(nowhere)
+
+
+@dataclass(frozen=True)
+class Printer:
+    """One ``borg events``."""
+
+    folder: RunFolder
+    choice: Choice
+    last: int | None
+    show: Callable[[str], None]
+
+    def print_all(self) -> None:
+        """Print what there is.
+
+        Raises:
+            BorgError: there is nothing yet, or it cannot be read.
+        """
+        with open_journal(self.folder.events, self.choice) as journal:
+            if journal is None:
+                raise BorgError(
+                    f"run {self.folder.run} has no events in {self.folder.events} yet; --follow waits for them"
+                )
+            self._begin(journal)
+            self._print(journal)
+
+    def follow(self) -> None:
+        """Print what there is and what comes, until Ctrl-C or until nobody reads it."""
+        try:
+            while not _reader_left():
+                with open_journal(self.folder.events, self.choice) as journal:
+                    if journal is None:
+                        sleep(FOLLOW_PERIOD_S)
+                        continue
+                    self._begin(journal)
+                    while not _reader_left():
+                        self._print(journal)
+                        sleep(FOLLOW_PERIOD_S)
+        except KeyboardInterrupt:
+            return
+
+    def _begin(self, journal: Journal) -> None:
+        if self.last is not None:
+            journal.skip_to_last(self.last)
+
+    def _print(self, journal: Journal) -> None:
+        for document in journal.read():
+            self.show(document)
+        sys.stdout.flush()
+
+
+def _choose_printer(*, as_json: bool) -> Callable[[str], None]:
+    if as_json or not sys.stdout.isatty():
+        return _print_json
+    console = Console()
+    return lambda document: console.print(render_event(document), soft_wrap=True, highlight=False)
+
+
+def _print_json(document: str) -> None:
+    sys.stdout.buffer.write(document.encode() + b"\n")
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more; without new events to print it would not be noticed."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return any(flags & _TERMINAL_LEFT for _, flags in poller.poll(0))
+
+
+def _begin_of(since: str) -> datetime:
+    try:
+        return datetime.now(UTC) - timedelta(seconds=parse_duration(since))
+    except ValueError as error:
+        raise SettingsError(f"--since: {error}; nothing was started") from None

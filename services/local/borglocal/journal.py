@@ -1,0 +1,132 @@
+"""A run's events.sqlite, read while the logshipper writes it: oldest first, in batches, never written to."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from borgcore.errors import BorgError, CorruptDataError, MismatchError
+from borgcore.events.table import USER_VERSION
+
+BATCH = 1_000  # documents held at once
+_UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+_BUSY_S = 5.0  # a writer holds the database for less
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which events are wanted; None where all are."""
+
+    topic: str | None = None
+    agent: int | None = None
+    event: str | None = None
+    since: datetime | None = None
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """Write it as SQL for positions after one and up to another, with its other arguments."""
+        since = None if self.since is None else self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        wanted = {"topic = ?": self.topic, "agent = ?": self.agent, "event = ?": self.event, "at >= ?": since}
+        given = {term: value for term, value in wanted.items() if value is not None}
+        return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())
+
+
+class Journal:
+    """The chosen events of one run; each reading goes on where the one before ended."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, choice: Choice) -> None:
+        self._path = path
+        self._connection = connection
+        self._condition, self._values = choice.condition()
+        self._position = 0
+
+    def skip_to_last(self, last: int) -> None:
+        """Begin with the ``last`` newest events."""
+        newest = self._newest()
+        text = f"SELECT position FROM events WHERE {self._condition} ORDER BY position DESC LIMIT ?"  # noqa: S608  # ours
+        found = self._fetch(f"SELECT min(position) FROM ({text})", 0, newest, *self._values, last)[0][0]  # noqa: S608  # ours
+        self._position = newest if found is None else found - 1
+
+    def read(self) -> Iterator[str]:
+        """Read the documents that are there now, as they were stored."""
+        newest = self._newest()  # what is not chosen is not looked at again the next time
+        text = f"SELECT position, document FROM events WHERE {self._condition} ORDER BY position LIMIT ?"  # noqa: S608  # ours
+        while rows := self._fetch(text, self._position, newest, *self._values, BATCH):
+            for position, document in rows:
+                self._position = position
+                yield document
+        self._position = newest
+
+    def _newest(self) -> int:
+        return int(self._fetch("SELECT coalesce(max(position), 0) FROM events")[0][0])
+
+    def _fetch(self, text: str, *values: object) -> list[Any]:
+        """Read all at once: a reader that is slow to print holds nothing that a writer waits for."""
+        with _describing(self._path):
+            return self._connection.execute(text, values).fetchall()
+
+
+@contextmanager
+def open_journal(path: Path, choice: Choice) -> Iterator[Journal | None]:
+    """Open for reading; None where there is no database, or no table in it, yet.
+
+    Raises:
+        CorruptDataError: the file is no database of events.
+        MismatchError: it was written by another version.
+        BorgError: it cannot be read.
+    """
+    if not path.exists():
+        yield None
+        return
+    with _describing(path):
+        connection = _connect(path)
+    with closing(connection):
+        with _describing(path):
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if not version and not tables:  # just made
+            yield None
+            return
+        if not version:
+            raise CorruptDataError(f"{path} is no database of events: another program made it")
+        if version != USER_VERSION:
+            raise MismatchError(
+                f"{path} is of version {version}, this borg reads version {USER_VERSION}; take the borg that wrote it"
+            )
+        yield Journal(path, connection, choice)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open without the right to write; SQLite makes the files beside a database in WAL mode itself, where it may.
+
+    In a folder where it may not, a file that nobody has open can be read as one that never changes; not so where a log
+    lies beside it, whose events would be missing.
+    """
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        log = path.with_name(path.name + "-wal")
+        if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or (log.exists() and log.stat().st_size):
+            raise
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _describing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # a kind of DatabaseError
+        raise BorgError(f"cannot read {path}: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise CorruptDataError(f"{path} is no database of events: {error}") from None

@@ -1,0 +1,61 @@
+"""The end of a run's events: what agents and monitor said last is brought into the store before the shipper stops."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio import CancelScope
+from redis.exceptions import RedisError
+
+from borgcore.connection import open_redis
+from borgcore.errors import BorgError
+from borgcore.events import backlog
+from borgcore.sections import RedisSettings
+from borglocal.crew import Crew
+from borglocal.plan import Plan
+from borglocal.session import Session
+from borglocal.staff import SHIPPER_GROUP
+
+SHIPPING_S = 10.0  # longest wait for the last events
+_SILENT_S = 2.0  # a wait that is shorter needs no word
+_LOOK_S = 0.1
+
+
+@asynccontextmanager
+async def shipped(session: Session, plan: Plan, settings: RedisSettings, shippers: Crew) -> AsyncIterator[None]:
+    """After the block, wait until everything that its processes published is stored, or say what is not."""
+    try:
+        yield
+    finally:
+        if shippers.began and not session.serverless:
+            with CancelScope(shield=True):
+                await _wait(session, plan, settings, shippers)
+
+
+async def _wait(session: Session, plan: Plan, settings: RedisSettings, shippers: Crew) -> None:
+    left: int | None = None
+    reason = "Redis has not answered"
+    began_s = anyio.current_time()
+    try:
+        with session.patience(SHIPPING_S):
+            async with open_redis(settings) as redis:
+                while left := await backlog(redis, plan.folder.run, group=SHIPPER_GROUP):
+                    if not shippers.works:
+                        break
+                    if anyio.current_time() - began_s > _SILENT_S:
+                        session.display.show_phase(f"storing the last events: {left:,} to go (Ctrl-C cuts it off)")
+                    await anyio.sleep(_LOOK_S)
+    except (BorgError, RedisError, OSError) as error:
+        reason = str(error)
+    if left == 0:
+        return
+    stays = "in the run's log, and --resume stores"
+    if left is not None:
+        count = "1 event" if left == 1 else f"{left:,} events"
+        text = f"{count} did not get into {plan.folder.events}; they stay {stays} them"
+    else:
+        text = f"it is unknown whether all events got into {plan.folder.events}: {reason}; the rest stays {stays} it"
+    if session.impatient:
+        session.cut_off(f"cut off: {text}")
+    else:
+        session.remark(text)

@@ -1,0 +1,89 @@
+"""Who works on a run: the command line and the environment of every process that borg starts beside Valkey."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from borgcore.sections import RedisSettings
+from borglocal.plan import PASSWORD_VARIABLE, Plan
+
+SHIPPER_GROUP = "borg-logshipper"
+HELPER_GRACE_S = 10.0  # for monitor and logshipper to drain
+_MEMBER = "borg-up"  # of the group; the run's lock sees to it that there is one
+# What borg decides: which servers the parts of a run speak to, and that no two parts share an address.
+_DECIDED = re.compile(
+    r"BORG_((AGENT|MONITOR|LOGSHIPPER)_)?(REDIS|EVENTS)_(URL|USER|PASSWORD|SASL|CA_FILE)"
+    r"|BORG_LOGSHIPPER_(STORE(__.*)?|CHECK_CONFIG)|BORG_(AGENT_)?HEALTH_ADDRESS",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Post:
+    """A process that is to be there, and is started again when it dies."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Staff:
+    """Everyone who works on a run."""
+
+    agents: Sequence[Post]
+    monitors: Sequence[Post] = ()
+    shippers: Sequence[Post] = ()
+
+
+Employ = Callable[[Plan, RedisSettings], Staff]
+
+
+def employ(plan: Plan, redis: RedisSettings) -> Staff:
+    """Say how agents, monitor and logshipper are started; passwords go by the environment."""
+    folder = plan.folder
+    return Staff(
+        agents=[
+            Post(f"agent process {slot}", agent_command(plan, redis), folder.agent_log(slot))
+            for slot in range(1, plan.record.agents + 1)
+        ],
+        monitors=[Post("the monitor", _program("borgmonitor", plan, redis, HELPER_GRACE_S), folder.monitor_log)],
+        shippers=[Post("the logshipper", shipper_command(plan, redis), folder.logshipper_log)],
+    )
+
+
+def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
+    """Write the command line of an agent."""
+    record = plan.record
+    command = _program("borgagent", plan, redis, plan.grace_s)
+    command += ["--game", record.game, "--preset", record.preset, "--seed", str(record.seed)]
+    command += ["--checkpoint-dir", str(plan.folder.checkpoints)]
+    return command if record.capacity is None else [*command, "--replay.capacity", str(record.capacity)]
+
+
+def shipper_command(plan: Plan, redis: RedisSettings) -> list[str]:
+    """Write the command line of the logshipper: whatever the environment says, it ships into the run's folder."""
+    store = f"sqlite:///{quote(os.fsencode(plan.folder.events.absolute()))}"
+    command = _program("borglogshipper", plan, redis, HELPER_GRACE_S)
+    return [*command, "--store.url", store, "--group", SHIPPER_GROUP, "--member", _MEMBER]
+
+
+def _program(package: str, plan: Plan, redis: RedisSettings, grace_s: float) -> list[str]:
+    """Write what all have in common; the event log is the run's own Redis, for that is where our logshipper reads."""
+    command = [sys.executable, "-P", "-m", f"{package}.main", "--run", plan.folder.run]
+    command += ["--redis-url", redis.url, "--events-url", redis.url]
+    return [*command, "--log-format", "json", "--grace-s", f"{grace_s:g}"]
+
+
+def staff_environment(redis: RedisSettings) -> dict[str, str]:
+    """Our environment without what borg decides, and with how to get into the run's Redis."""
+    env = {name: value for name, value in os.environ.items() if not _DECIDED.fullmatch(name)}
+    password = "" if redis.password is None else redis.password.get_secret_value()
+    env |= {PASSWORD_VARIABLE: password, "BORG_EVENTS_PASSWORD": password}  # empty: none, whatever a TOML file says
+    if redis.ca_file is not None:
+        env |= {"BORG_REDIS_CA_FILE": str(redis.ca_file), "BORG_EVENTS_CA_FILE": str(redis.ca_file)}
+    return env
