@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: run test lint types proto lock bench-replay bench-learner clean help
+.PHONY: run test test-faults lint types proto lock bench-replay bench-learner bench-shipper bench-publishing clean help
 
 BIN := .venv/bin
 SYNCED := .venv/.synced
@@ -21,6 +21,9 @@ run: $(SYNCED) ## Start everything on this machine: make run ARGS="--agents 3"
 
 test: $(SYNCED) ## All tests, integration included: make test ARGS="-k replay"
 	@exec $(BIN)/pytest $(ARGS)
+
+test-faults: $(SYNCED) ## Faults in full: 50 kills, 60-second outages, 10 million events; 30 minutes, needs Kafka and Elasticsearch
+	@TEST_BORG_FAULTS=full exec $(BIN)/pytest tests/faults --timeout 3600 $(ARGS)
 
 lint: $(SYNCED) ## Rules, format, layers, and that generated files are current
 	$(BIN)/ruff check
@@ -43,6 +46,12 @@ bench-replay: $(SYNCED) ## Measure the replay memory; prints JSON lines
 
 bench-learner: $(SYNCED) ## Measure a real learner, GPU included: make bench-learner ARGS="--preset nature"
 	@exec $(BIN)/python -m bench.learner $(ARGS)
+
+bench-shipper: $(SYNCED) ## Measure the logshipper beside rsyslog; needs TEST_BORG_KAFKA, TEST_BORG_ELASTICSEARCH
+	@exec $(BIN)/python -m bench.shipper $(ARGS)
+
+bench-publishing: $(SYNCED) ## Measure what publishing events costs an agent: make bench-publishing ARGS="--game pong"
+	@exec $(BIN)/python -m bench.publishing $(ARGS)
 
 clean: ## Remove environments and caches; runs/ stays
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
