@@ -8,14 +8,27 @@ trap 'rm -rf "$fresh"' EXIT
 
 stale() { echo "$1 is not what $2 makes of its source: run '$2' and commit the result." >&2; exit 1; }
 
+# Versions are those of the pins, not the newest: a release that an index shows late, or a yanked one, makes no pin wrong.
+# For the same reason the index may have more files of a version, so more hashes, than the pins; never fewer.
+in_step() { # in_step PINNED FRESH: prints the lines that should not differ; fails where there are any
+    { [ -f "$1" ] && [ -f "$2" ]; } || { echo "not in both: $1"; return 1; }
+    sed 's/ \\$//' "$1" > "$fresh/pinned"
+    sed 's/ \\$//' "$2" > "$fresh/made"
+    { grep -vxFf "$fresh/made" "$fresh/pinned"; grep -v -e --hash= "$fresh/made" | grep -vxFf "$fresh/pinned"; } > "$fresh/odd" || true
+    cat "$fresh/odd" >&2
+    [ ! -s "$fresh/odd" ]
+}
+
 for part in "${@:-all}"; do
     case $part in wire | all)
         PYTHON="$PWD/.venv/bin/python" proto/generate.sh "$fresh/wire"
         diff -r -q -x __pycache__ libs/borgcore/borgcore/wire "$fresh/wire" || stale libs/borgcore/borgcore/wire "make proto" ;;
     esac
     case $part in requirements | all)
-        requirements/export.sh "$fresh/requirements"
-        diff -r -q -x export.sh requirements "$fresh/requirements" || stale requirements/ "make lock" ;;
+        requirements/export.sh "$fresh/requirements" requirements || stale requirements/ "make lock"
+        for file in "$fresh"/requirements/*.txt requirements/*.txt; do
+            in_step "requirements/$(basename "$file")" "$fresh/requirements/$(basename "$file")" || stale "requirements/$(basename "$file")" "make lock"
+        done ;;
     esac
     case $part in events | all)
         .venv/bin/python -m borgcore.events.reference > "$fresh/events.md"
