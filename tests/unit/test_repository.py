@@ -21,9 +21,11 @@ def name_of(project: Path) -> str:
 def third_party(project: Path) -> list[str]:
     """Requirements as written, without the workspace's own members."""
     document = read(project)
-    groups = [document["project"].get("dependencies", []), *document.get("dependency-groups", {}).values()]
+    project_table = document["project"]
+    groups = [project_table.get("dependencies", []), *project_table.get("optional-dependencies", {}).values()]
+    groups += document.get("dependency-groups", {}).values()
     own = {name_of(member) for member in MEMBERS}
-    return [requirement for group in groups for requirement in group if requirement not in own]
+    return [requirement for group in groups for requirement in group if requirement.split("[")[0] not in own]
 
 
 def pinned(requirements: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Settings: command line over environment over TOML file over defaults; read once at start, then frozen.
+"""Settings: command line over environment over secret files over TOML file over defaults; read once, then frozen.
 
 Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain
 :class:`~borgcore.sections.Section`, because a nested
@@ -7,16 +7,13 @@ BaseSettings would read bare names such as ``CAPACITY`` from the environment.
 
 import difflib
 import os
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -25,9 +22,9 @@ from pydantic_settings import SettingsError as SourceError
 from borgcore.errors import SettingsError
 from borgcore.mistakes import describe_mistake, describe_option, section_of
 from borgcore.sections import EventsSettings, RedisSettings, SaslMechanism
+from borgcore.sources import SecretFiles, TomlFile, Variables
 
 _SHARED_PREFIX = "BORG_"
-_MAX_CONFIG_BYTES = 1 << 20
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -50,6 +47,8 @@ class SharedSettings(BaseSettings):
 
     config: Path | None = None
     """TOML file: shared settings at its top, those of a service in the table of its name."""
+    secrets_dir: Path | None = None
+    """Folder of secrets, /run/secrets say: its file borg_redis_password holds what BORG_REDIS_PASSWORD would."""
     run: RunName = "default"
     """Name of the run; agents of one run share one replay memory."""
     redis_url: str = Field("redis://127.0.0.1:6379", repr=False)
@@ -140,7 +139,7 @@ class ServiceSettings(SharedSettings):
         Raises:
             SettingsError: a wrong value or an unknown name; one line says what was found and what is expected.
         """
-        cls._refuse_unknown_names()
+        cls._refuse_unknown_names(os.environ)
         try:
             return cls(_cli_prog_name=f"borg-{cls.service}", _cli_parse_args=list(arguments))
         except ValidationError as error:
@@ -155,21 +154,27 @@ class ServiceSettings(SharedSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # replaced by the two prefixed ones below
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no .env files: compose passes the environment
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no secrets folder yet
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # knows neither sections nor a folder by setting
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the service's own environment over the shared one, and both over the TOML file."""
-        own = EnvSettingsSource(settings_cls, env_prefix=cls.env_prefix())
-        return init_settings, own, _SharedEnvironment(settings_cls), _TomlFile(settings_cls)
+        """Put the service's own variables over the shared ones, the environment over files, and secrets over TOML."""
+        shared = SharedSettings.model_fields
+        return (
+            init_settings,
+            Variables(settings_cls, cls.env_prefix()),
+            Variables(settings_cls, _SHARED_PREFIX, only=shared),
+            SecretFiles(settings_cls, {cls.env_prefix(): None, _SHARED_PREFIX: shared}, cls._refuse_unknown_names),
+            TomlFile(settings_cls, cls.service, shared),
+        )
 
     @classmethod
-    def _refuse_unknown_names(cls) -> None:
-        """Pydantic's ``extra=forbid`` does not see environment names that match no field, so they are compared here."""
+    def _refuse_unknown_names(cls, names: Iterable[str]) -> None:
+        """Pydantic's ``extra=forbid`` does not see variables that match no field, so they are compared here."""
         shared = {f"{_SHARED_PREFIX}{field.upper()}" for field in SharedSettings.model_fields}
         own = {f"{cls.env_prefix()}{field.upper()}" for field in cls.model_fields}
         flat = {
             f"{cls.env_prefix()}{name.upper()}" for name, field in cls.model_fields.items() if not section_of(field)
         }
-        for name in sorted(os.environ):
+        for name in sorted(names):
             upper = name.upper()
             if upper.startswith(cls.env_prefix()):
                 known, head = own, upper.split("__", 1)[0]
@@ -184,63 +189,3 @@ class ServiceSettings(SharedSettings):
             if head not in known:
                 nearest = difflib.get_close_matches(head, known, n=1, cutoff=0.0)[0]
                 raise SettingsError(f"{name} is no setting; the nearest name is {nearest}; nothing was started")
-
-
-class _SharedEnvironment(EnvSettingsSource):
-    """``BORG_<NAME>`` for the shared list alone."""
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls, env_prefix=_SHARED_PREFIX)
-
-    def __call__(self) -> dict[str, Any]:
-        found = super().__call__()
-        return {name: value for name, value in found.items() if name in SharedSettings.model_fields}
-
-
-class _TomlFile(InitSettingsSource):
-    """The file that ``--config`` or ``BORG_CONFIG`` names; read last, so that both are known."""
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls, init_kwargs={})
-
-    def __call__(self) -> dict[str, Any]:
-        path = self.current_state.get("config")
-        if path is None:
-            return {}
-        document = _read_toml(Path(path))
-        shared = {name: document[name] for name in SharedSettings.model_fields if name in document}
-        service = self.settings_cls.service  # type: ignore[attr-defined]  # only ServiceSettings builds this source
-        own: dict[str, Any] = document.get(service, {})
-        for name in set(document) - set(shared):
-            if not isinstance(document[name], dict):
-                nearest = difflib.get_close_matches(name, SharedSettings.model_fields, n=1, cutoff=0.0)
-                own_one = name in self.settings_cls.model_fields
-                hint = f"it belongs in the table {service}" if own_one else f"the nearest name is {nearest[0]}"
-                raise SettingsError(f"{path}: {name} is no shared setting; {hint}; nothing was started")
-            known = {service, *self.settings_cls.model_fields}
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            if nearest and name not in known:  # others are tables of other services
-                raise SettingsError(
-                    f"{path}: no table is named {name}; the nearest name is {nearest[0]}; nothing was started"
-                )
-        tables = {
-            name: document[name] for name in self.settings_cls.model_fields if isinstance(document.get(name), dict)
-        }
-        return shared | tables | own
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
-        if len(raw) > _MAX_CONFIG_BYTES:
-            raise SettingsError(
-                f"{path} is over {_MAX_CONFIG_BYTES:,} bytes, too long for settings; nothing was started"
-            )
-        return tomllib.loads(raw.decode())
-    except OSError as error:
-        raise SettingsError(f"cannot read settings from {path}: {error.strerror}; nothing was started") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}; nothing was started") from None
-    except RecursionError:
-        raise SettingsError(f"{path} is nested too deeply for settings; nothing was started") from None

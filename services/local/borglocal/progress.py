@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from borgagent.presets import PRESETS
-from borgcore.replay import ReplayStats
+from borgcore.replay_stats import ReplayStats
 from borgcore.reports import AgentReport, mean_return
 
 JUDGED_EPISODES = 20  # newest episodes whose mean --until-return compares

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from borgcore.connection import open_redis
 from borgcore.errors import BorgError
-from borgcore.replay import ReplayStats, read_stats
+from borgcore.replay_stats import ReplayStats, read_stats
 from borgcore.reports import AgentReport, read_reports
 from borgcore.sections import RedisSettings
 from borglocal.duration import format_duration

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from borgcore.replay import ReplayStats
+from borgcore.replay_stats import ReplayStats
 from borgcore.reports import AgentReport, LearnerReport
 from borglocal.duration import format_duration
 from borglocal.progress import Progress

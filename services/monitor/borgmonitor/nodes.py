@@ -16,7 +16,7 @@ from borgcore.addresses import read_address
 from borgcore.connection import CLOSE_TIMEOUT_S
 from borgcore.errors import CorruptDataError, SettingsError
 from borgcore.keys import RunKeys
-from borgcore.replay.stats import STATS_REPLIES, ReplayStats, parse_stats, queue_stats
+from borgcore.replay_stats import STATS_REPLIES, ReplayStats, parse_stats, queue_stats
 from borgcore.sections import RedisSettings
 from borgmonitor.topology import Topology, newest
 

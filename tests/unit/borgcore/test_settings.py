@@ -129,7 +129,7 @@ def test_settings_are_frozen() -> None:
             "../other",
             "run: found '../other'; string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'",
         ),
-        ("BORG_CAR_ENGINE", "{bad", 'error parsing value for field "engine" from source "EnvSettingsSource"'),
+        ("BORG_CAR_ENGINE", "{bad", 'error parsing value for field "engine" from source "Variables"'),
     ],
 )
 def test_a_mistake_in_the_environment_is_one_line_that_names_it(

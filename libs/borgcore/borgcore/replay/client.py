@@ -16,7 +16,7 @@ from borgcore.replay.limiter import Stopwatch
 from borgcore.replay.memory import Draw, Memory
 from borgcore.replay.pieces import run_in_pieces
 from borgcore.replay.settings import ReplaySettings
-from borgcore.replay.stats import ReplayStats
+from borgcore.replay_stats import ReplayStats
 from borgcore.transitions import Batch, ReplaySpec, Transition
 
 MESSAGES_PER_CALL = 1_000  # one call keeps the server from all others

@@ -17,7 +17,7 @@ from borgcore.replay.library import Library, persist
 from borgcore.replay.limiter import Limiter
 from borgcore.replay.room import MEASURABLE_SIZE, Room, estimated_bytes
 from borgcore.replay.settings import ReplaySettings
-from borgcore.replay.stats import ReplayStats, describe_broken, read_stats
+from borgcore.replay_stats import ReplayStats, describe_broken, read_stats
 from borgcore.transitions import ReplaySpec
 
 _DRAWN = 1

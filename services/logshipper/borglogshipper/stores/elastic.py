@@ -25,7 +25,7 @@ from borglogshipper.stores.store import (
     StoreTooLargeError,
     Verdict,
 )
-from borglogshipper.stores.templates import index_template
+from borgcore.events.templates import index_template
 
 CLOSE_TIMEOUT_S = 2.0
 CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say

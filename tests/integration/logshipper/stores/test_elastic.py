@@ -9,7 +9,7 @@ from borgcore.events.schema import TOPICS
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.choice import open_store
 from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, Verdict
-from borglogshipper.stores.templates import index_template
+from borgcore.events.templates import index_template
 
 from .conftest import Server
 from .samples import make_documents, report

@@ -4,7 +4,7 @@ import pytest
 
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import SCHEMA_VERSION, TOPICS, Event, Topic
-from borglogshipper.stores.templates import index_template
+from borgcore.events.templates import index_template
 
 
 def properties(topic: Topic) -> dict[str, Any]:
