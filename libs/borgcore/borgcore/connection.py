@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ from redis.exceptions import (
 )
 
 from borgcore.addresses import read_address
-from borgcore.errors import ServerError, SettingsError
+from borgcore.errors import BorgError, ServerError, SettingsError
 from borgcore.sections import RedisSettings
 
 MAX_CONNECTIONS = 32
@@ -136,6 +136,30 @@ def server_error(error: BaseException, address: str) -> ServerError:
         case _:
             line = f"{where} answered with an error: {text}"
     return ServerError(line)
+
+
+def explain(failure: BaseException, address: str) -> BorgError | None:
+    """What a user can mend of what ended a service, in a group of errors or alone; None for a defect.
+
+    The first of ours; else the first that redis-py raised, of the server at ``address``.
+    """
+    leaves = list(leaves_of(failure))
+    for error in leaves:
+        if isinstance(error, BorgError):
+            return error
+    for error in leaves:
+        if isinstance(error, RedisError | TimeoutError):
+            return server_error(error, address)
+    return None
+
+
+def leaves_of(failure: BaseException) -> Iterator[BaseException]:
+    """The errors that a task group's group of errors holds."""
+    if isinstance(failure, BaseExceptionGroup):
+        for inner in failure.exceptions:
+            yield from leaves_of(inner)
+    else:
+        yield failure
 
 
 def _check_url(settings: RedisSettings) -> None:

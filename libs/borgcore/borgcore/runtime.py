@@ -9,17 +9,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
 import structlog
 from anyio import CancelScope
 from anyio.abc import TaskStatus
-from redis.exceptions import RedisError
 
-from borgcore.connection import server_error
-from borgcore.errors import BorgError, ServerError
+from borgcore.connection import explain
+from borgcore.errors import BorgError
 from borgcore.logs import configure_logs
 from borgcore.settings import ServiceSettings
 
@@ -114,23 +113,8 @@ def _end_at_once() -> None:
 
 def _report(failure: Exception, settings: ServiceSettings) -> int:
     """Write what a user can mend as one line, with its exit code; a defect with its traceback."""
-    leaves = list(_leaves(failure))
-    for error in leaves:
-        if isinstance(error, BorgError):
-            raise error from None
-    for error in leaves:
-        if isinstance(error, RedisError):
-            raise server_error(error, settings.redis.address) from None
-        if isinstance(error, TimeoutError):
-            raise ServerError(f"{error}; this process ends, what it had stored stays") from None
+    explained = explain(failure, settings.redis.address)
+    if explained is not None:
+        raise explained from None
     _log.error("service_failed", exc_info=failure)
     return EXIT_FAILED
-
-
-def _leaves(failure: BaseException) -> Iterator[BaseException]:
-    """The errors that a task group's group of errors holds."""
-    if isinstance(failure, BaseExceptionGroup):
-        for inner in failure.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield failure

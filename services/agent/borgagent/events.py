@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 import torch
-from redis.exceptions import RedisError
 
 from borgagent.actor import Played
 from borgagent.disclosure import disclose
 from borgagent.presets import choose_preset
 from borgagent.state import AgentState
-from borgcore.connection import server_error
-from borgcore.errors import BorgError
+from borgcore.connection import explain, leaves_of
 from borgcore.events import Publisher
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
 from borgcore.reports import AgentReport, LearnerReport
@@ -74,16 +72,12 @@ def run_ended(state: AgentState, reason: str) -> RunEnded:
 
 def describe_end(error: BaseException, address: str) -> str:
     """The one line that the process leaves; of a defect its kind, the rest is in the service's own log."""
-    leaves = list(_leaves(error))
-    for leaf in leaves:
-        if isinstance(leaf, BorgError):
-            return " ".join(str(leaf).split())
-    for leaf in leaves:
-        if isinstance(leaf, RedisError | TimeoutError):
-            return " ".join(str(server_error(leaf, address)).split())
+    explained = explain(error, address)
+    if explained is not None:
+        return " ".join(str(explained).split())
     if not isinstance(error, Exception):
         return "cut off before it had finished"
-    return f"a defect: {type(leaves[0]).__name__}"
+    return f"a defect: {type(next(leaves_of(error))).__name__}"
 
 
 def episodes_ended(state: AgentState, played: Played, weights_version: int) -> list[EpisodeEnded]:
@@ -138,12 +132,3 @@ def learner_reported(agent: int, learner: LearnerReport) -> LearnerReported:
         wait_share=learner.wait_share,
         limiter_share=learner.limiter_share,
     )
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors that a task group's group of errors holds."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

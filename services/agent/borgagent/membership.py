@@ -7,6 +7,7 @@ import anyio
 import structlog
 from anyio import CancelScope
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from borgagent.settings import AgentSettings
 from borgcore.errors import BorgError
@@ -103,7 +104,11 @@ async def join(redis: Redis, settings: AgentSettings, intake: CancelScope) -> As
         yield membership
     finally:
         with anyio.move_on_after(settings.redis_timeout_s, shield=True):
-            await membership.leave()
+            try:
+                await membership.leave()
+            except RedisError as error:  # what ended the block is to be heard, not this
+                free_s = settings.lease_s
+                _log.warning("number_kept", agent=membership.number, reason=str(error), free_after_s=free_s)
 
 
 async def _wait_for_learner_number(redis: Redis, settings: AgentSettings, intake: CancelScope) -> Lease:

@@ -11,7 +11,6 @@ import torch
 from anyio import CancelScope, create_memory_object_stream, to_thread
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from borgagent.acting import act, follow, push
 from borgagent.actor import Actor, Played
@@ -27,7 +26,7 @@ from borgagent.reporting import Reporter
 from borgagent.schedule import agent_epsilon, linear
 from borgagent.settings import AgentOverrides, AgentSettings
 from borgagent.state import AgentState
-from borgcore.connection import address_of, open_redis, server_error
+from borgcore.connection import address_of, open_redis
 from borgcore.errors import CorruptDataError
 from borgcore.events import Publisher, open_publisher
 from borgcore.events.metrics import publisher_metrics
@@ -56,11 +55,8 @@ async def serve(settings: AgentSettings, intake: CancelScope) -> None:
         open_redis(settings.redis) as redis,
     ):
         health.export(partial(publisher_metrics, publisher))
-        try:
-            with suppress(LearnerNotNeeded):
-                await _take_part(redis, settings, intake, spec=spec, device=device, publisher=publisher, health=health)
-        except* (RedisError, TimeoutError) as lost:
-            raise server_error(_first(lost), address_of(redis)) from None
+        with suppress(LearnerNotNeeded):
+            await _take_part(redis, settings, intake, spec=spec, device=device, publisher=publisher, health=health)
 
 
 async def _take_part(
@@ -194,9 +190,3 @@ class Agent:
 def draw_seed(entropy: Sequence[int]) -> int:
     """A seed for copies that are seeded seed, seed + 1 …: far from those of other entropy, and with room above it."""
     return int(np.random.SeedSequence(entropy).generate_state(1)[0]) >> 2
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
