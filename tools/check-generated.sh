@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fails where a generated file is not what its source makes today; changes nothing.
-#   tools/check-generated.sh [wire | requirements | events]...      default: all
+#   tools/check-generated.sh [wire | requirements | events | dashboard]...      default: all
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -33,5 +33,10 @@ for part in "${@:-all}"; do
     case $part in events | all)
         .venv/bin/python -m borgcore.events.reference > "$fresh/events.md"
         cmp -s docs/events.md "$fresh/events.md" || stale docs/events.md "python -m borgcore.events.reference > docs/events.md" ;;
+    esac
+    case $part in dashboard | all)
+        .venv/bin/python -m borgsetup.kibana > "$fresh/dashboard.ndjson"
+        cmp -s deploy/kibana/dashboard.ndjson "$fresh/dashboard.ndjson" ||
+            stale deploy/kibana/dashboard.ndjson "python -m borgsetup.kibana > deploy/kibana/dashboard.ndjson" ;;
     esac
 done

@@ -15,6 +15,7 @@ from elasticsearch import ApiError, AsyncElasticsearch, ElasticsearchWarning, Un
 
 from borgcore.errors import SettingsError
 from borgcore.events.schema import TOPICS
+from borgcore.events.templates import index_template
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.answers import read_error, read_verdicts
 from borglogshipper.stores.store import (
@@ -25,7 +26,6 @@ from borglogshipper.stores.store import (
     StoreTooLargeError,
     Verdict,
 )
-from borgcore.events.templates import index_template
 
 CLOSE_TIMEOUT_S = 2.0
 CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say

@@ -9,8 +9,7 @@ import pytest
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.choice import open_store
 from borglogshipper.stores.store import Store
-
-from .sink import Sink, open_sink
+from tests.sink import Sink, open_sink
 
 
 class Server:

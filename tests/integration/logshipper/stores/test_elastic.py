@@ -6,10 +6,10 @@ import pytest
 
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import TOPICS
+from borgcore.events.templates import index_template
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.choice import open_store
 from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, Verdict
-from borgcore.events.templates import index_template
 
 from .conftest import Server
 from .samples import make_documents, report

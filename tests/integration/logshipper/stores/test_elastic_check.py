@@ -8,8 +8,7 @@ from borgcore.events.schema import TOPICS
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.choice import open_store
 from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError
-
-from .sink import Answer, Sink
+from tests.sink import Answer, Sink
 
 CLUSTER = ["monitor", "manage_index_templates"]
 INDEX = ["create_doc", "read", "auto_configure", "create_index"]

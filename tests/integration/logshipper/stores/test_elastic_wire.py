@@ -21,8 +21,7 @@ from borglogshipper.stores.store import (
     StoreRefusedError,
     StoreTooLargeError,
 )
-
-from .sink import PRODUCT, Answer, Sink, open_sink
+from tests.sink import PRODUCT, Answer, Sink, open_sink
 
 INDEX = "training_log-2026.11"
 TWO = Documents([INDEX, "memory_monitoring-2026.11"], ["a", "b"], [b'{"a":1}', b'{"b":2}'])

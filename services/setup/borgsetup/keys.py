@@ -1,0 +1,132 @@
+"""Passwords and certificates of the stack: made once, and given to each service in a folder of its own.
+
+The folder ``setup/`` holds every password; what the others need is written from it again each time. In the full stack
+each folder is a volume that one service alone sees, so none reads another's secret.
+"""
+
+import datetime as dt
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from borgcore.errors import SettingsError
+from borgsetup.certificates import Certificates, is_current, make_certificates
+
+OWNER_READS, ALL_READ = 0o400, 0o444
+SETUP = "setup"
+SECRET_NAMES = (
+    "borg_setup_elastic_password",
+    "borg_setup_kibana_password",
+    "borg_setup_user_password",
+    "redis_password",
+    "kafka_password",
+    "kibana_encryption_key",
+)
+_SECRET_BYTES = 24  # 32 characters
+_log = structlog.get_logger()
+
+
+def make_keys(folder: Path) -> None:
+    """Make what is missing, renew the certificate where it is about to expire, and hand all of it out.
+
+    Raises:
+        SettingsError: a folder cannot be written.
+    """
+    try:
+        passwords = {name: _password(folder / SETUP / name) for name in SECRET_NAMES}
+        files = _files(passwords, _certificates(folder))
+        written = [path for path, (content, mode) in files.items() if _write(folder / path, content, mode)]
+    except OSError as error:
+        where = f"{error.filename or folder}: {error.strerror}"
+        raise SettingsError(f"keys_dir: cannot write {where}; expected folders of our own user") from None
+    _log.info("keys_made", folder=str(folder), written=len(written), kept=len(files) - len(written))
+
+
+def read_password(folder: Path) -> str:
+    """The password of Kibana's user borg.
+
+    Raises:
+        SettingsError: there is none yet.
+    """
+    try:
+        return (folder / SETUP / "borg_setup_user_password").read_text()
+    except OSError as error:
+        raise SettingsError(
+            f"keys_dir: cannot read {error.filename}: {error.strerror}; the step keys makes it"
+        ) from None
+
+
+def write_secret(path: Path, content: str) -> None:
+    """Write a file that its owner alone may read, in one go."""
+    _write(path, content.encode(), OWNER_READS)
+
+
+def _password(path: Path) -> str:
+    if not path.exists():
+        _write(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), OWNER_READS)
+    return path.read_text()
+
+
+def _certificates(folder: Path) -> Certificates:
+    paths = [folder / "elasticsearch" / name for name in ("ca.crt", "http.crt", "http.key")]
+    found = Certificates(*(path.read_bytes() if path.exists() else b"" for path in paths))
+    return found if is_current(found, dt.datetime.now(dt.UTC)) else make_certificates()
+
+
+def _files(passwords: dict[str, str], certificates: Certificates) -> dict[str, tuple[bytes, int]]:
+    redis, kafka = passwords["redis_password"], passwords["kafka_password"]
+    texts = {
+        "kafka/jaas.conf": _jaas(kafka),
+        "kibana/kibana.yml": _kibana(passwords),
+        "elasticsearch/elastic_password": passwords["borg_setup_elastic_password"],
+        "services/borg_redis_password": redis,
+        "services/borg_events_password": kafka,
+        "shipper/borg_events_password": kafka,
+    }
+    files = {path: (text.encode(), OWNER_READS) for path, text in texts.items()}
+    files["redis/redis.conf"] = (f"requirepass {redis}\n".encode(), ALL_READ)  # the server's user is another one
+    files["redis/password"] = (redis.encode(), ALL_READ)
+    files["elasticsearch/http.key"] = (certificates.key, OWNER_READS)
+    files["elasticsearch/http.crt"] = (certificates.certificate, ALL_READ)
+    for name in ("elasticsearch", "kibana", "shipper", SETUP):
+        files[f"{name}/ca.crt"] = (certificates.authority, ALL_READ)
+    return files
+
+
+def _jaas(password: str) -> str:
+    """Kafka's users: one, which the broker itself is, too."""
+    login = f'username="borg" password="{password}" user_borg="{password}"'
+    return f"KafkaServer {{\n  org.apache.kafka.common.security.plain.PlainLoginModule required {login};\n}};\n"
+
+
+def _kibana(passwords: dict[str, str]) -> str:
+    """What of Kibana's settings is secret; the others are in its environment."""
+    key = passwords["kibana_encryption_key"]
+    settings = {
+        "elasticsearch.username": "kibana_system",
+        "elasticsearch.password": passwords["borg_setup_kibana_password"],
+        "xpack.security.encryptionKey": key,
+        "xpack.encryptedSavedObjects.encryptionKey": key,
+        "xpack.reporting.encryptionKey": key,
+    }
+    return "".join(f'{name}: "{value}"\n' for name, value in settings.items())
+
+
+def _write(path: Path, content: bytes, mode: int) -> bool:
+    """Write a file in one go; False where it is as it should be."""
+    if path.exists() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+    return True

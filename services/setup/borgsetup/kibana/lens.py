@@ -1,0 +1,162 @@
+"""A panel as Kibana's Lens has it: the columns of one table, and a drawing that names them.
+
+Kibana asks Elasticsearch for the columns in their order, each bucket inside the one before it. So the split comes
+before the x-axis: its values are those of the whole time range, not other ones at each point of the axis.
+"""
+
+from typing import Any
+
+from borgcore.events.reference import list_fields
+from borgsetup.kibana.panel import DATA_VIEWS, TIME, Format, Metric, Panel
+
+SPLIT_VALUES = 64  # as many as agents are counted
+_X = "x"
+_FORMATS: dict[Format, dict[str, Any]] = {
+    "number": {"id": "number", "params": {"decimals": 2}},
+    "whole": {"id": "number", "params": {"decimals": 0}},
+    "bytes": {"id": "bytes", "params": {"decimals": 1}},
+    "percent": {"id": "percent", "params": {"decimals": 1}},
+}  # a date is shown as one without being told
+
+
+def lens_attributes(panel: Panel) -> dict[str, Any]:
+    """Attributes of a Lens object: of one of its own, or by value inside a dashboard's panel."""
+    columns = _columns(panel)
+    layer = {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}, "sampling": 1}
+    visualization_type, visualization = _visualization(panel)
+    return {
+        "type": "lens",
+        "title": panel.title,
+        "description": panel.description,
+        "visualizationType": visualization_type,
+        "references": [reference_data_view(panel)],
+        "state": {
+            "datasourceStates": {"formBased": {"layers": {_layer_id(panel): layer}}},
+            "visualization": visualization,
+            "query": {"language": "kuery", "query": f'event : "{panel.event.name}"'},
+            "filters": [],
+            "internalReferences": [],  # to data views of the panel's own, which there are none of
+            "adHocDataViews": {},
+        },
+    }
+
+
+def reference_data_view(panel: Panel) -> dict[str, str]:
+    """Reference by which Lens finds the data view of its layer: a stored layer itself does not name one."""
+    name = f"indexpattern-datasource-layer-{_layer_id(panel)}"
+    return {"type": "index-pattern", "id": DATA_VIEWS[panel.event.topic], "name": name}
+
+
+def _layer_id(panel: Panel) -> str:
+    return f"layer-{panel.id}"
+
+
+def _split_ids(panel: Panel) -> list[str]:
+    return [f"split-{number}" for number in range(len(panel.split))]
+
+
+def _metric_ids(panel: Panel) -> list[str]:
+    return [f"metric-{number}" for number in range(len(panel.metrics))]
+
+
+def _columns(panel: Panel) -> dict[str, dict[str, Any]]:
+    types = {field.name: field.json_type for field in list_fields(panel.event)}
+    columns = {
+        column_id: _terms(field, "string" if types[field] == "string" else "number")
+        for column_id, field in zip(_split_ids(panel), panel.split, strict=True)
+    }
+    if panel.has_axis:
+        columns[_X] = _time_axis() if panel.x == TIME else _number_axis(panel.x)
+    return columns | {
+        column_id: _metric(metric) for column_id, metric in zip(_metric_ids(panel), panel.metrics, strict=True)
+    }
+
+
+def _terms(field: str, data_type: str) -> dict[str, Any]:
+    return {
+        "label": field,
+        "customLabel": True,
+        "dataType": data_type,
+        "operationType": "terms",
+        "scale": "ordinal",
+        "sourceField": field,
+        "isBucketed": True,
+        "params": {
+            "size": SPLIT_VALUES,
+            "orderBy": {"type": "alphabetical", "fallback": False},
+            "orderDirection": "asc",
+            "otherBucket": False,
+            "missingBucket": False,
+            "parentFormat": {"id": "terms"},
+        },
+    }
+
+
+def _time_axis() -> dict[str, Any]:
+    return {
+        "label": "Time",
+        "customLabel": True,
+        "dataType": "date",
+        "operationType": "date_histogram",
+        "scale": "interval",
+        "sourceField": TIME,
+        "isBucketed": True,
+        "params": {"interval": "auto", "includeEmptyRows": True, "dropPartials": False},
+    }
+
+
+def _number_axis(field: str) -> dict[str, Any]:
+    return {
+        "label": field,
+        "customLabel": True,
+        "dataType": "number",
+        "operationType": "range",  # with type histogram: intervals of one width, which Kibana chooses
+        "scale": "interval",
+        "sourceField": field,
+        "isBucketed": True,
+        "params": {
+            "type": "histogram",
+            "maxBars": "auto",
+            "ranges": [{"from": 0, "to": 1000, "label": ""}],  # not used by this type, but always there
+            "includeEmptyRows": False,
+        },
+    }
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    params: dict[str, Any] = {"emptyAsNull": False} if metric.operation in {"count", "sum"} else {}
+    if metric.format in _FORMATS:
+        params["format"] = _FORMATS[metric.format]
+    column = {
+        "label": metric.label,
+        "customLabel": True,
+        "dataType": "date" if metric.format == "date" else "number",
+        "operationType": metric.operation,
+        "scale": "ratio",
+        "sourceField": metric.field or "___records___",  # Lens's name for the document itself
+        "isBucketed": False,
+        "params": params,
+    }
+    return column | ({"reducedTimeRange": metric.newest} if metric.newest else {})
+
+
+def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
+    layer: dict[str, Any] = {"layerId": _layer_id(panel), "layerType": "data"}
+    if panel.chart == "number":
+        return "lnsMetric", layer | {"metricAccessor": _metric_ids(panel)[0], "showBar": False}
+    if panel.chart == "table":
+        ids = [*_split_ids(panel), *_metric_ids(panel)]
+        return "lnsDatatable", layer | {"columns": [{"columnId": column_id} for column_id in ids]}
+    layer |= {"seriesType": panel.chart, "xAccessor": _X, "accessors": _metric_ids(panel)}
+    layer |= {"position": "top", "showGridlines": False}
+    if panel.split:
+        layer["splitAccessor"] = _split_ids(panel)[0]
+    return "lnsXY", {
+        "layers": [layer],
+        "preferredSeriesType": panel.chart,
+        "legend": {"isVisible": True, "position": "bottom", "showSingleSeries": bool(panel.split)},
+        "valueLabels": "hide",
+        # A line is dashed where nothing was said for a while; what is stacked is not to count what nobody said.
+        "fittingFunction": "Linear" if panel.chart == "line" else "None",
+        "axisTitlesVisibilitySettings": {"x": panel.x != TIME, "yLeft": True, "yRight": True},
+    }

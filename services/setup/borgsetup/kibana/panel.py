@@ -1,0 +1,82 @@
+"""What a panel of the dashboard is: an event, what is computed of its fields, and how that is drawn."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from borgcore.events.schema import Event, Topic
+
+TIME = "@timestamp"
+GRID_COLUMNS = 48  # of every dashboard in Kibana
+DATA_VIEWS: dict[Topic, str] = {"training_log": "borg-training-log", "memory_monitoring": "borg-memory-monitoring"}
+"""Id of the data view of a topic's indices."""
+
+Operation = Literal["average", "max", "sum", "count"]
+Chart = Literal["line", "area_stacked", "bar_stacked", "number", "table"]
+Format = Literal["number", "whole", "bytes", "percent", "date"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number, computed over the events that fall into the same place of the chart."""
+
+    operation: Operation
+    field: str | None
+    """Field of the event; None counts events."""
+    label: str
+    format: Format = "number"
+    newest: str | None = None
+    """Only the end of the time range, such as ``1m``: what is true now. For panels without an x-axis."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart, single number or table of the dashboard."""
+
+    title: str
+    description: str
+    event: type[Event]
+    metrics: tuple[Metric, ...]
+    chart: Chart = "line"
+    split: tuple[str, ...] = ()
+    """Fields whose values have a line each; in a table, a row."""
+    x: str = TIME
+    """Field of the x-axis, a time or a number; numbers and tables have no axis."""
+
+    @property
+    def id(self) -> str:
+        """The title, as an id."""
+        return "-".join(self.title.lower().replace(",", "").split())
+
+    @property
+    def has_axis(self) -> bool:
+        """Whether it is drawn along an x-axis."""
+        return self.chart not in {"number", "table"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side that share the whole width evenly."""
+
+    height: int
+    """In units of the grid, of which the width has 48."""
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a panel stands and how large it is, in units of the grid from the top left."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+def place_panels(rows: tuple[Row, ...]) -> list[tuple[Panel, Place]]:
+    """Put rows under each other, and the panels of each beside each other."""
+    placed, y = [], 0
+    for row in rows:
+        width = GRID_COLUMNS // len(row.panels)
+        placed += [(panel, Place(i * width, y, width, row.height)) for i, panel in enumerate(row.panels)]
+        y += row.height
+    return placed

@@ -1,0 +1,234 @@
+"""The dashboard from top to bottom: change it here, then write deploy/kibana/dashboard.ndjson anew.
+
+A panel shows what one event's fields say over time, or over the number field ``x``; ``split`` gives each value of a
+field a line of its own. docs/events.md says what events and fields mean.
+"""
+
+from borgcore.events.monitoring import EventsDropped, MemorySampled, MemoryWarned, ShipperReported
+from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
+from borgsetup.kibana.panel import TIME, Metric, Panel, Row
+
+HEADLINES = (
+    Panel(
+        "Transitions stored",
+        "Most transitions that the replay memory held at once.",
+        MemorySampled,
+        (Metric("max", "replay_transitions", "Transitions stored", "whole"),),
+        "number",
+    ),
+    Panel(
+        "Mean return now",
+        "Mean return of each agent's newest 20 episodes, averaged over agents and the last minute.",
+        AgentReported,
+        (Metric("average", "return_20", "Mean return now", newest="1m"),),
+        "number",
+    ),
+    Panel(
+        "Best mean return",
+        "Highest mean return over 20 episodes in a row that any agent reached.",
+        AgentReported,
+        (Metric("max", "return_20", "Best mean return"),),
+        "number",
+    ),
+    Panel(
+        "Agents alive now",
+        "Most agents that held a lease at once during the last minute.",
+        MemorySampled,
+        (Metric("max", "replay_agents", "Agents alive now", "whole", newest="1m"),),
+        "number",
+    ),
+    Panel(
+        "Episodes played",
+        "Episodes that all agents finished in the time shown.",
+        EpisodeEnded,
+        (Metric("count", None, "Episodes played", "whole"),),
+        "number",
+    ),
+    Panel(
+        "Train steps",
+        "Train steps since the run began.",
+        LearnerReported,
+        (Metric("max", "updates", "Train steps", "whole"),),
+        "number",
+    ),
+)
+RETURNS = (
+    Panel(
+        "Reward over steps",
+        "Mean return of the episodes that ended, against the transitions that all agents had stored by then.",
+        EpisodeEnded,
+        (Metric("average", "episode_return", "Episode return"),),
+        split=("agent",),
+        x="inserted",
+    ),
+    Panel(
+        "Return per agent, smoothed",
+        "Mean return of each agent's newest 20 episodes, once it has played so many.",
+        AgentReported,
+        (Metric("average", "return_20", "Mean return of 20 episodes"),),
+        split=("agent",),
+    ),
+)
+LEARNING = (
+    Panel(
+        "Episodes per agent",
+        "Episodes that each agent finished.",
+        EpisodeEnded,
+        (Metric("count", None, "Episodes", "whole"),),
+        "bar_stacked",
+        split=("agent",),
+    ),
+    Panel(
+        "Loss",
+        "Mean Huber loss, weighted by importance: how far predicted values are from their targets.",
+        LearnerReported,
+        (Metric("average", "loss", "Loss"),),
+    ),
+    Panel(
+        "Mean Q",
+        "Mean value that the network gives to the actions in its batches; growth without end means it diverges.",
+        LearnerReported,
+        (Metric("average", "mean_q", "Mean Q"),),
+    ),
+    Panel(
+        "Epsilon per agent",
+        "Share of actions that are random.",
+        AgentReported,
+        (Metric("average", "epsilon", "Epsilon", "percent"),),
+        split=("agent",),
+    ),
+)
+SPEED = (
+    Panel(
+        "Agent steps per second",
+        "How fast agents play, stacked to what they do together.",
+        AgentReported,
+        (Metric("average", "steps_per_s", "Steps/s", "whole"),),
+        "area_stacked",
+        split=("agent",),
+    ),
+    Panel(
+        "Train steps per second",
+        "How fast the learner trains.",
+        LearnerReported,
+        (Metric("average", "updates_per_s", "Train steps/s"),),
+    ),
+    Panel(
+        "Policy lag",
+        "Seconds since each agent fetched the weights that it plays with.",
+        AgentReported,
+        (Metric("average", "weights_age_s", "Age of weights, s"),),
+        split=("agent",),
+    ),
+)
+BALANCE = (
+    Panel(
+        "Learner waits",
+        "Share of its time that the learner waits for data, and because samples are ahead of inserts.",
+        LearnerReported,
+        (
+            Metric("average", "wait_share", "For data", "percent"),
+            Metric("average", "limiter_share", "For inserts", "percent"),
+        ),
+    ),
+    Panel(
+        "Acting pauses",
+        "Share of its time that each agent pauses, for the rate limiter or for a full push queue.",
+        AgentReported,
+        (Metric("average", "pause_share", "Paused", "percent"),),
+        split=("agent",),
+    ),
+    Panel(
+        "Samples per insert",
+        "How often a transition is drawn, over all time.",
+        MemorySampled,
+        (Metric("average", "replay_samples_per_insert", "Samples per insert"),),
+    ),
+)
+MEMORY = (
+    Panel(
+        "Memory item count",
+        "Transitions stored; once the memory is full, new ones replace the oldest.",
+        MemorySampled,
+        (Metric("max", "replay_transitions", "Transitions", "whole"),),
+    ),
+    Panel(
+        "Memory size",
+        "Bytes that the server (of a cluster the fullest) has allocated, and those of transitions and priorities.",
+        MemorySampled,
+        (
+            Metric("max", "redis_memory_used_bytes", "Server", "bytes"),
+            Metric("max", "replay_bytes", "Replay memory", "bytes"),
+        ),
+    ),
+    Panel(
+        "Bytes per transition",
+        "Bytes of one stored transition with its priority.",
+        MemorySampled,
+        (Metric("average", "replay_bytes_per_transition", "Bytes per transition", "bytes"),),
+    ),
+)
+SERVER = (
+    Panel(
+        "Server commands per second",
+        "Commands that each server processes.",
+        MemorySampled,
+        (Metric("average", "redis_instantaneous_ops_per_sec", "Commands/s", "whole"),),
+        split=("node",),
+    ),
+    Panel(
+        "Function latency",
+        "Mean time that a call of the replay memory's functions takes inside the server.",
+        MemorySampled,
+        (Metric("average", "fcall_mean_us", "Mean, µs"),),
+        split=("node",),
+    ),
+    Panel(
+        "Agents alive",
+        "Agents that hold a lease.",
+        MemorySampled,
+        (Metric("max", "replay_agents", "Agents", "whole"),),
+    ),
+    Panel(
+        "Memory warnings",
+        "What began and what ended, how often and when last.",
+        MemoryWarned,
+        (Metric("count", None, "Times", "whole"), Metric("max", TIME, "Newest", "date")),
+        "table",
+        split=("kind", "state"),
+    ),
+)
+PIPELINE = (
+    Panel(
+        "Shipper lag",
+        "Events in the log that are not yet in the store.",
+        ShipperReported,
+        (Metric("max", "lag", "Events behind", "whole"),),
+        split=("shipper",),
+    ),
+    Panel(
+        "Dead letters",
+        "Records that can never be stored, since each shipper began.",
+        ShipperReported,
+        (Metric("max", "dead_letters", "Dead letters", "whole"),),
+        split=("shipper",),
+    ),
+    Panel(
+        "Events dropped",
+        "Events that were lost while the log was away, or that a full stream lost unread.",
+        EventsDropped,
+        (Metric("sum", "dropped", "Events dropped", "whole"),),
+        "bar_stacked",
+        split=("service",),
+    ),
+)
+ROWS = (
+    Row(6, HEADLINES),
+    Row(13, RETURNS),  # how well it learns
+    Row(11, LEARNING),
+    Row(11, SPEED),  # how fast
+    Row(11, BALANCE),
+    Row(11, MEMORY),  # the memory
+    Row(11, SERVER),
+    Row(10, PIPELINE),  # from the log into the store
+)

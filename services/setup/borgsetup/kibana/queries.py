@@ -1,0 +1,67 @@
+"""What Kibana asks Elasticsearch for a panel, so that tests can ask the same without Kibana."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from borgsetup.kibana.lens import SPLIT_VALUES
+from borgsetup.kibana.panel import TIME, Metric, Operation, Panel
+
+_AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # a bucket counts by itself
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """The time range of the dashboard, and how finely Kibana cuts the axes in it."""
+
+    start: datetime
+    end: datetime
+    time_interval: str = "30s"  # what Kibana's ``auto`` makes of 30 minutes
+    number_interval: float = 1000  # Kibana asks for least and most first, and chooses a round number
+
+
+def search_body(panel: Panel, span: Span) -> dict[str, Any]:
+    """Body of the ``_search`` on a topic's indices; names of aggregations are the numbers of the panel's columns."""
+    aggs: dict[str, Any] = {}
+    number = len(panel.split) + panel.has_axis
+    for i, metric in enumerate(panel.metrics):
+        if metric.operation != "count":
+            aggs[str(number + i)] = _metric(metric, str(number + i), span)
+    if panel.has_axis:
+        aggs = {str(len(panel.split)): _axis(panel, span) | {"aggs": aggs}}
+    for i, field in reversed(list(enumerate(panel.split))):
+        aggs = {str(i): {"terms": {"field": field, "size": SPLIT_VALUES, "order": {"_key": "asc"}}, "aggs": aggs}}
+    in_span = _between(span.start, span.end)
+    return {
+        "size": 0,
+        "track_total_hits": True,
+        "query": {"bool": {"filter": [{"term": {"event": {"value": panel.event.name}}}, in_span]}},
+        "aggs": aggs,
+    }
+
+
+def _metric(metric: Metric, name: str, span: Span) -> dict[str, Any]:
+    computed = {_AGGREGATIONS[metric.operation]: {"field": metric.field}}
+    if metric.newest is None:
+        return computed
+    newest = timedelta(**{_UNITS[metric.newest[-1]]: int(metric.newest[:-1])})
+    in_newest = _between(span.end - newest, span.end)
+    return {"filter": {"bool": {"filter": [in_newest]}}, "aggs": {f"{name}-metric": computed}}
+
+
+def _axis(panel: Panel, span: Span) -> dict[str, Any]:
+    if panel.x != TIME:
+        return {"histogram": {"field": panel.x, "interval": span.number_interval, "min_doc_count": 1}}
+    bounds = {"min": _milliseconds(span.start), "max": _milliseconds(span.end)}
+    histogram = {"field": TIME, "fixed_interval": span.time_interval, "time_zone": "UTC"}
+    return {"date_histogram": histogram | {"min_doc_count": 0, "extended_bounds": bounds}}
+
+
+def _between(start: datetime, end: datetime) -> dict[str, Any]:
+    limits = {"gte": start.isoformat(), "lte": end.isoformat()}
+    return {"range": {TIME: {"format": "strict_date_optional_time"} | limits}}
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)

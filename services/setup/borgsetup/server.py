@@ -1,0 +1,141 @@
+"""Requests to Elasticsearch and Kibana, and the wait for one that is not up yet."""
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anyio
+import orjson
+import structlog
+from anyio import to_thread
+
+from borgcore.connection import backoff_s
+from borgcore.errors import ServerError, SettingsError
+from borgsetup.settings import SetupSettings
+
+MAX_ANSWER_BYTES = 1 << 20
+_AWAY = frozenset({429, 502, 503, 504})
+_REFUSED = frozenset({401, 403})
+_log = structlog.get_logger()
+
+
+class Server:
+    """One of the two, as its superuser."""
+
+    def __init__(self, name: str, url: str, session: aiohttp.ClientSession, settings: SetupSettings) -> None:
+        """``url`` is without credentials."""
+        self.name = name
+        self._url = url.rstrip("/")
+        self._session = session
+        self._settings = settings
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        upload: bytes | None = None,
+        login: str | None = None,
+    ) -> dict[str, Any]:
+        """Send one request and return what is in the answer.
+
+        ``upload`` is sent as a file in place of ``body``; ``login`` is a header in place of the superuser's.
+        A server that is not there, or not yet, is asked again for ``wait_s``.
+
+        Raises:
+            ServerError: it did not come, or it refuses us or the request.
+        """
+        deadline_s, failures = time.monotonic() + self._settings.wait_s, 0
+        while True:
+            status, answer = await self._send(method, path, body, upload, login)
+            if status in range(200, 300):
+                return _object(answer)
+            if status and status not in _AWAY:
+                raise ServerError(self._refusal(status, method, path, answer))
+            failures += 1
+            if failures == 1:
+                _log.info(
+                    "server_awaited", server=self.name, url=self._url, status=status, limit_s=self._settings.wait_s
+                )
+            wait_s = backoff_s(failures)
+            if time.monotonic() + wait_s > deadline_s:
+                found = f"it answered {status}" if status else answer.decode()
+                raise ServerError(
+                    f"{self.name} at {self._url} was not up within {self._settings.wait_s:g} s: {found}; start this "
+                    "step again when it is"
+                )
+            await anyio.sleep(wait_s)
+
+    async def _send(
+        self, method: str, path: str, body: object, upload: bytes | None, login: str | None
+    ) -> tuple[int, bytes]:
+        """Status and answer; 0 and the reason where there is none."""
+        headers = {"kbn-xsrf": "borg-setup"}  # without it Kibana takes no change
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        headers["Authorization"] = self._login() if login is None else login
+        data: aiohttp.FormData | bytes | None = None if body is None else orjson.dumps(body)
+        if upload is not None:
+            data = aiohttp.FormData()
+            data.add_field("file", upload, filename="objects.ndjson", content_type="application/ndjson")
+        try:
+            async with self._session.request(method, self._url + path, data=data, headers=headers) as response:
+                return response.status, await _read(response.content)
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise ServerError(f"{self.name} at {self._url} cannot be trusted: {error}") from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return 0, (str(error) or type(error).__name__).encode()
+
+    def _login(self) -> str:
+        password = self._settings.elastic_password
+        if password is None:
+            raise SettingsError("elastic_password: none is given; expected a file borg_setup_elastic_password")
+        return aiohttp.encode_basic_auth("elastic", password.get_secret_value())
+
+    def _refusal(self, status: int, method: str, path: str, answer: bytes) -> str:
+        if status in _REFUSED:
+            return (
+                f"{self.name} at {self._url} refused us ({status}); it was probably first started with other keys: "
+                "its data and the keys belong together, remove both volumes or bring back the keys"
+            )
+        return f"{self.name} at {self._url} refused {method} {path} ({status}): {answer.decode(errors='replace')[:500]}"
+
+
+def _object(answer: bytes) -> dict[str, Any]:
+    found = orjson.loads(answer or b"{}")
+    return found if isinstance(found, dict) else {"answer": found}
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    answer = bytearray()
+    async for part in content.iter_any():
+        answer += part
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise ServerError(f"an answer has over {MAX_ANSWER_BYTES:,} bytes, more than any that is expected here")
+    return bytes(answer)
+
+
+@asynccontextmanager
+async def open_server(name: str, url: str, settings: SetupSettings) -> AsyncIterator[Server]:
+    """Prepare requests for the time of the block.
+
+    Raises:
+        SettingsError: the certificate file is wrong.
+    """
+    trust = await to_thread.run_sync(_trust, settings)
+    timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust), timeout=timeout) as session:
+        yield Server(name, url, session, settings)
+
+
+def _trust(settings: SetupSettings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"ca_file: {settings.ca_file} cannot be read as a PEM certificate authority: {error}; nothing was done"
+        ) from None

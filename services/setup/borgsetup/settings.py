@@ -1,0 +1,37 @@
+"""The settings of the setup."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import PositiveFloat, SecretStr
+from pydantic_settings import CliPositionalArg
+
+from borgcore.settings import ServiceSettings
+
+
+class SetupSettings(ServiceSettings):
+    """Prepare the full stack, step by step; each may be repeated at any time and changes nothing that is right."""
+
+    service: ClassVar[str] = "setup"
+
+    step: CliPositionalArg[Literal["keys", "store", "dashboard", "password"]]
+    """keys: make passwords and certificates; store: users, templates and keys of Elasticsearch; dashboard: bring the
+    dashboard into Kibana; password: print that of Kibana's user borg."""
+    keys_dir: Path = Path("/keys")
+    """Folder of the keys: one folder for each that is to have some, those of the setup in setup/."""
+    elasticsearch_url: str = "https://elasticsearch:9200"
+    """Elasticsearch."""
+    kibana_url: str = "http://kibana:5601"
+    """Kibana."""
+    ca_file: Path | None = None
+    """Certificate authority that signed Elasticsearch's certificate."""
+    elastic_password: SecretStr | None = None
+    """Password of Elasticsearch's user elastic."""
+    kibana_password: SecretStr | None = None
+    """Password that Kibana itself is to have in Elasticsearch, as kibana_system."""
+    user_password: SecretStr | None = None
+    """Password that people are to have in Kibana, as borg."""
+    timeout_s: PositiveFloat = 30.0
+    """Longest wait for one reply, seconds."""
+    wait_s: PositiveFloat = 300.0
+    """Longest wait for a server that is not up yet, seconds."""

@@ -1,0 +1,78 @@
+"""Elasticsearch as the stack needs it: Kibana's password, a user for people, index templates, a key for the shipper."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import structlog
+from anyio import to_thread
+
+from borgcore.errors import ServerError, SettingsError
+from borgcore.events import TOPICS
+from borgcore.events.templates import index_template
+from borgsetup.keys import write_secret
+from borgsetup.server import Server, open_server
+from borgsetup.settings import SetupSettings
+
+SHIPPER = "borg-logshipper"
+USER = "borg"
+USER_ROLES = ["editor"]  # sees all, makes and changes dashboards, administers nothing
+KEY_FILES = ("borg_logshipper_store__api_key", "logstash_api_key")
+SHIPPER_ROLE = {
+    "cluster": ["monitor"],
+    "index": [{"names": [f"{topic}-*" for topic in TOPICS], "privileges": ["auto_configure", "create_doc", "read"]}],
+}
+_log = structlog.get_logger()
+
+
+async def prepare_store(settings: SetupSettings) -> None:
+    """Bring Elasticsearch into the state that the stack needs; what is there already stays.
+
+    Raises:
+        SettingsError: a password is missing.
+        ServerError: it does not come up, or refuses us.
+    """
+    if settings.kibana_password is None or settings.user_password is None:
+        raise SettingsError(
+            "kibana_password, user_password: one is not given; expected files borg_setup_kibana_password and "
+            "borg_setup_user_password; nothing was done"
+        )
+    async with open_server("Elasticsearch", settings.elasticsearch_url, settings) as server:
+        found = await server.ask("GET", "/")
+        await server.ask(
+            "POST",
+            "/_security/user/kibana_system/_password",
+            {"password": settings.kibana_password.get_secret_value()},
+        )
+        user = {"password": settings.user_password.get_secret_value(), "roles": USER_ROLES, "full_name": "Borg-DQN"}
+        await server.ask("PUT", f"/_security/user/{USER}", user)
+        for topic in TOPICS:
+            await server.ask("PUT", f"/_index_template/{topic}", index_template(topic, "", 0))
+        made = await _keep_key(server, settings.keys_dir / "shipper")
+    version = found.get("version", {}).get("number")
+    _log.info("store_prepared", version=version, templates=len(TOPICS), api_key="made" if made else "kept")
+
+
+async def _keep_key(server: Server, folder: Path) -> bool:
+    """Make sure that the shipper has a key that Elasticsearch takes; True where it had none."""
+    stored = await to_thread.run_sync(_read, folder / KEY_FILES[0])
+    if stored is not None and await _is_taken(server, stored):
+        return False
+    await server.ask("DELETE", "/_security/api_key", {"name": SHIPPER, "owner": True})
+    key = await server.ask("POST", "/_security/api_key", {"name": SHIPPER, "role_descriptors": {SHIPPER: SHIPPER_ROLE}})
+    pair = f"{key['id']}:{key['api_key']}"
+    for name, text in zip(KEY_FILES, (base64.b64encode(pair.encode()).decode(), pair), strict=True):
+        await to_thread.run_sync(write_secret, folder / name, text)
+    return True
+
+
+async def _is_taken(server: Server, key: str) -> bool:
+    try:
+        found: dict[str, Any] = await server.ask("GET", "/_security/_authenticate", login=f"ApiKey {key}")
+    except ServerError:
+        return False
+    return bool(found.get("api_key", {}).get("name") == SHIPPER)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None

@@ -1,0 +1,194 @@
+"""The steps against a server that answers as it is told; tests/compose takes them on a real Elasticsearch."""
+
+import base64
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+import trustme
+from pydantic import SecretStr
+
+from borgcore.errors import ServerError, SettingsError
+from borgcore.events import TOPICS
+from borgcore.events.templates import index_template
+from borgsetup.dashboard import import_dashboard
+from borgsetup.kibana.objects import ndjson
+from borgsetup.settings import SetupSettings
+from borgsetup.store import KEY_FILES, prepare_store
+from tests.sink import Answer, Sink, open_sink
+
+LOGIN = "Basic " + base64.b64encode(b"elastic:of-elastic").decode()
+OBJECTS = ndjson().count(b"\n")
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with open_sink() as opened:
+        yield opened
+
+
+def settings_of(sink: Sink, keys_dir: Path, **more: object) -> SetupSettings:
+    url = f"http://{sink.address}"
+    given = {"elastic_password": "of-elastic", "kibana_password": "of-kibana", "user_password": "of-people"}
+    return SetupSettings.model_validate(
+        {"step": "store", "elasticsearch_url": url, "kibana_url": url, "keys_dir": keys_dir, "wait_s": 5.0}
+        | {name: SecretStr(word) for name, word in given.items()}
+        | more
+    )
+
+
+def answered(document: object) -> Answer:
+    return Answer(body=orjson.dumps(document))
+
+
+PREPARED = [answered({"version": {"number": "8.19.21"}}), *[answered({})] * (2 + len(TOPICS))]
+KEY = [answered({"invalidated_api_keys": []}), answered({"id": "id", "api_key": "word"})]
+
+
+async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_our_indices_alone(
+    sink: Sink, tmp_path: Path
+) -> None:
+    sink.answers += [*PREPARED, *KEY]
+    await prepare_store(settings_of(sink, tmp_path))
+    asked = [(request.method, request.target, orjson.loads(request.body or b"null")) for request in sink.requests]
+    assert asked == [
+        ("GET", "/", None),
+        ("POST", "/_security/user/kibana_system/_password", {"password": "of-kibana"}),
+        ("PUT", "/_security/user/borg", {"password": "of-people", "roles": ["editor"], "full_name": "Borg-DQN"}),
+        *[("PUT", f"/_index_template/{topic}", index_template(topic, "", 0)) for topic in TOPICS],
+        ("DELETE", "/_security/api_key", {"name": "borg-logshipper", "owner": True}),
+        ("POST", "/_security/api_key", asked[-1][2]),
+    ]
+    role = asked[-1][2]["role_descriptors"]["borg-logshipper"]
+    assert role["cluster"] == ["monitor"]
+    assert role["index"] == [
+        {"names": ["training_log-*", "memory_monitoring-*"], "privileges": ["auto_configure", "create_doc", "read"]}
+    ]
+    assert {request.headers["Authorization"] for request in sink.requests} == {LOGIN}
+
+
+async def test_the_key_is_written_for_both_shippers_and_only_its_owner_may_read_it(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [*PREPARED, *KEY]
+    await prepare_store(settings_of(sink, tmp_path))
+    encoded, pair = (tmp_path / "shipper" / name for name in KEY_FILES)
+    assert pair.read_text() == "id:word"
+    assert base64.b64decode(encoded.read_text()) == b"id:word"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (encoded, pair)} == {0o400}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (answered({"api_key": {"name": "borg-logshipper"}}), True),
+        (answered({"api_key": {"name": "another"}}), False),
+        (Answer(401, b'{"error": "expired"}'), False),
+    ],
+    ids=["ours", "another's", "expired"],
+)
+async def test_a_key_that_is_still_taken_stays(sink: Sink, tmp_path: Path, answer: Answer, *, kept: bool) -> None:
+    path = tmp_path / "shipper" / KEY_FILES[0]
+    path.parent.mkdir()
+    path.write_text("before")
+    sink.answers += [*PREPARED, answer, *([] if kept else KEY)]
+    await prepare_store(settings_of(sink, tmp_path))
+    assert (path.read_text() == "before") is kept
+    asked = next(request for request in sink.requests if request.target == "/_security/_authenticate")
+    assert asked.headers["Authorization"] == "ApiKey before"
+
+
+async def test_a_server_that_is_not_up_yet_is_waited_for(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [Answer(dropped=True), Answer(503), Answer(429), *PREPARED, *KEY]
+    await prepare_store(settings_of(sink, tmp_path))
+    assert [request.target for request in sink.requests[:4]] == ["/"] * 4
+
+
+async def test_a_server_that_stays_away_is_one_line(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [Answer(503)] * 100
+    with pytest.raises(ServerError) as caught:
+        await prepare_store(settings_of(sink, tmp_path, wait_s=0.1))
+    assert str(caught.value) == (
+        f"Elasticsearch at http://{sink.address} was not up within 0.1 s: it answered 503; start this step again "
+        "when it is"
+    )
+
+
+async def test_a_refused_password_says_that_data_and_keys_belong_together(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [Answer(401)]
+    with pytest.raises(ServerError) as caught:
+        await prepare_store(settings_of(sink, tmp_path))
+    assert str(caught.value) == (
+        f"Elasticsearch at http://{sink.address} refused us (401); it was probably first started with other keys: its "
+        "data and the keys belong together, remove both volumes or bring back the keys"
+    )
+
+
+async def test_what_a_server_refuses_is_said_with_its_reason_and_without_our_secrets(
+    sink: Sink, tmp_path: Path
+) -> None:
+    sink.answers += [PREPARED[0], Answer(400, b'{"error": "no such user"}')]
+    with pytest.raises(ServerError) as caught:
+        await prepare_store(settings_of(sink, tmp_path))
+    assert str(caught.value) == (
+        f"Elasticsearch at http://{sink.address} refused POST /_security/user/kibana_system/_password (400): "
+        '{"error": "no such user"}'
+    )
+
+
+@pytest.mark.parametrize("missing", ["elastic_password", "kibana_password", "user_password"])
+async def test_without_a_password_nothing_is_done(sink: Sink, tmp_path: Path, missing: str) -> None:
+    with pytest.raises(SettingsError, match=missing):
+        await prepare_store(settings_of(sink, tmp_path, **{missing: None}))
+    assert sink.requests == []
+
+
+async def test_an_answer_larger_than_any_that_is_expected_is_refused(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [Answer(body=b" " * 2_000_000)]
+    with pytest.raises(ServerError, match="has over 1,048,576 bytes"):
+        await prepare_store(settings_of(sink, tmp_path))
+
+
+async def test_a_server_with_a_certificate_of_another_authority_is_not_spoken_to(tmp_path: Path) -> None:
+    context, authority = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.issue_cert("127.0.0.1").configure_cert(server)
+    async with open_sink(server) as sink:
+        url = f"https://{sink.address}"
+        settings = settings_of(sink, tmp_path, elasticsearch_url=url, ca_file=tmp_path / "ca.crt")
+        with pytest.raises(ServerError, match="cannot be trusted"):
+            await prepare_store(settings)
+        assert sink.requests == []
+
+
+async def test_a_file_that_is_no_authority_is_one_line(sink: Sink, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"ca_file: {tmp_path}/none cannot be read as a PEM certificate authority"):
+        await prepare_store(settings_of(sink, tmp_path, ca_file=tmp_path / "none"))
+
+
+async def test_the_dashboard_is_imported_over_what_is_there(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [
+        Answer(503, b"Kibana server is not ready yet"),
+        answered({"success": True, "successCount": OBJECTS}),
+    ]
+    await import_dashboard(settings_of(sink, tmp_path))
+    asked = sink.requests[-1]
+    assert (asked.method, asked.target) == ("POST", "/api/saved_objects/_import?overwrite=true")
+    assert asked.headers["kbn-xsrf"]
+    assert asked.headers["Authorization"] == LOGIN
+    assert asked.headers["Content-Type"].startswith("multipart/form-data")
+    assert ndjson() in asked.body
+    assert b'filename="objects.ndjson"' in asked.body
+
+
+async def test_a_reply_that_names_fewer_objects_is_a_failure_with_its_reasons(sink: Sink, tmp_path: Path) -> None:
+    errors = [{"id": "borg-dqn-training", "error": {"type": "missing_references"}}]
+    sink.answers += [answered({"success": False, "successCount": OBJECTS - 1, "errors": errors})]
+    with pytest.raises(ServerError) as caught:
+        await import_dashboard(settings_of(sink, tmp_path))
+    assert str(caught.value) == (
+        f"Kibana took {OBJECTS - 1} of {OBJECTS} saved objects: borg-dqn-training: {{'type': 'missing_references'}}; "
+        "what it had before is still there"
+    )
