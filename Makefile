@@ -3,10 +3,11 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: run test test-faults lint types proto lock bench-replay bench-learner bench-shipper bench-publishing clean help
+.PHONY: run test test-faults test-compose up down password lint types proto lock bench-replay bench-learner bench-shipper bench-publishing clean help
 
 BIN := .venv/bin
 SYNCED := .venv/.synced
+COMPOSE = docker compose -f deploy/compose.yaml $(if $(GPU),-f deploy/compose.gpu.yaml) $(if $(SHIPPER),--profile $(SHIPPER))
 PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
 # A Python that was upgraded or removed under .venv leaves a dangling link: then set up again.
@@ -29,10 +30,26 @@ lint: $(SYNCED) ## Rules, format, layers, and that generated files are current
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml $(wildcard deploy/compose*.yaml)
 	tools/check-generated.sh
 
 types: $(SYNCED) ## mypy, strict, on members, tests and bench
 	$(BIN)/mypy
+
+up: ## The full stack in Docker, Kibana included: make up ARGS="--scale agent=3"; SHIPPER=logstash, GPU=1
+	@docker compose version >/dev/null || { echo "make up needs Docker with its compose plugin (docker compose)" >&2; exit 1; }
+	@$(COMPOSE) up --detach --build $(if $(filter logstash,$(SHIPPER)),--scale logshipper=0) $(ARGS)
+	@echo "Kibana: http://localhost:$$($(COMPOSE) port kibana 5601 | sed 's/.*://')  user borg, password $$($(MAKE) -s password)"
+
+down: ## Stop the full stack; what it learned and stored stays: make down ARGS=--volumes removes that, too
+	@$(COMPOSE) --profile '*' down $(ARGS)
+
+password: ## Print the password of Kibana's user borg
+	@$(COMPOSE) run --rm --no-deps -T keys password 2>/dev/null
+
+test-compose: $(SYNCED) ## The full stack end to end on images built here; needs Docker, 15 minutes, 15 GB
+	@TEST_BORG_COMPOSE=1 exec $(BIN)/pytest tests/compose --timeout 1200 $(ARGS)
 
 proto: $(SYNCED) ## Regenerate borgcore/wire from proto/
 	PYTHON="$$PWD/$(BIN)/python" proto/generate.sh
