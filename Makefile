@@ -49,7 +49,7 @@ password: ## Print the password of Kibana's user borg
 	@$(COMPOSE) run --rm --no-deps -T keys password 2>/dev/null
 
 test-compose: $(SYNCED) ## The full stack end to end on images built here; needs Docker, 15 minutes, 15 GB
-	@TEST_BORG_COMPOSE=1 exec $(BIN)/pytest tests/compose --timeout 1200 $(ARGS)
+	@TEST_BORG_COMPOSE=$${TEST_BORG_COMPOSE:-official} exec $(BIN)/pytest tests/compose $(ARGS)
 
 proto: $(SYNCED) ## Regenerate borgcore/wire from proto/
 	PYTHON="$$PWD/$(BIN)/python" proto/generate.sh

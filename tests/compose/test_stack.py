@@ -1,0 +1,127 @@
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from borgcore.events.monitoring import EventsDropped, MemoryWarned
+from borgsetup.kibana.panel import place_panels
+from borgsetup.kibana.panels import ROWS
+from borgsetup.kibana.queries import Span, search_body
+from tests.compose.stack import SECRETS, Stack, now_ms
+
+AGENT_EVENTS = ("run_started", "agent_reported", "learner_reported")
+SERVERS = ("redis", "kafka", "elasticsearch")
+OURS = ("agent", "monitor", "logshipper")
+START_S, COME_BACK_S = 120, 180
+OWN_LAYERS_BYTES = 75_000_000  # beside the base image; the official one has 130 MB
+
+pytestmark = pytest.mark.timeout(1_200)
+
+
+def test_events_of_the_agent_the_monitor_and_the_shipper_arrive(stack: Stack) -> None:
+    stack.expect_events(*AGENT_EVENTS, "memory_sampled", "shipper_reported", limit_s=START_S)
+    stack.expect_events("episode_ended", limit_s=COME_BACK_S)
+
+
+def test_every_panel_of_the_dashboard_has_something_to_show_of_a_real_run(stack: Stack) -> None:
+    stack.expect_events(*AGENT_EVENTS, "episode_ended", "memory_sampled", "shipper_reported", limit_s=COME_BACK_S)
+    now = datetime.now(UTC)
+    span = Span(now - timedelta(minutes=30), now)
+    panels = [panel for panel, _ in place_panels(ROWS) if panel.event not in {EventsDropped, MemoryWarned}]
+    assert len(panels) > 20
+    for panel in panels:
+        found = stack.ask(f"/{panel.event.topic}-*/_search", search_body(panel, span))
+        assert found["hits"]["total"]["value"] > 0, panel.title
+
+
+def test_agents_are_added_and_taken_away(stack: Stack) -> None:
+    since_ms = now_ms()
+    stack.up("--no-recreate", "--scale", "agent=3")
+    for agent in (1, 2, 3):
+        stack.expect_events("agent_reported", agent=agent, agents=3, since_ms=since_ms, limit_s=START_S)
+    stack.up("--no-recreate", "--scale", "agent=1")
+    stack.expect("two agents ended as asked", lambda: ended_since(stack, since_ms) == 2, START_S)
+    since_ms = now_ms()
+    stack.expect_events("agent_reported", agents=1, since_ms=since_ms, limit_s=START_S)
+
+
+def ended_since(stack: Stack, since_ms: int) -> int:
+    return stack.count("run_ended", since_ms=since_ms, reason="asked")
+
+
+@pytest.mark.parametrize("service", [*SERVERS, *OURS])
+def test_a_container_that_dies_comes_back_and_events_flow_again(stack: Stack, service: str) -> None:
+    stack.expect_healthy([*SERVERS, *OURS], COME_BACK_S)
+    before = stack.containers(service)[0]["RestartCount"]
+    stack.crash(service)
+    stack.expect("a restart", lambda: stack.containers(service)[0]["RestartCount"] > before, COME_BACK_S)
+    stack.expect_healthy([*SERVERS, *OURS], COME_BACK_S)
+    stack.expect_events("agent_reported", "memory_sampled", since_ms=now_ms(), limit_s=COME_BACK_S)
+
+
+def test_after_down_and_up_the_run_goes_on_from_what_it_was(stack: Stack) -> None:
+    stack.expect_events(*AGENT_EVENTS, "memory_sampled", limit_s=START_S)
+    documents = stack.count("memory_sampled")
+    inserted = highest_inserted(stack)
+    secrets = dict(stack.secrets)
+    stack.compose("down")
+    del stack.secrets
+    since_ms = now_ms()
+    stack.up()
+    assert stack.secrets == secrets
+    stack.expect_events("agent_reported", "memory_sampled", since_ms=since_ms, limit_s=COME_BACK_S)
+    assert stack.count("memory_sampled") > documents
+    assert highest_inserted(stack) >= inserted > 0
+    said = stack.compose("logs", "--no-color", "keys", "setup")
+    assert '"written":0' in said
+    assert '"api_key":"kept"' in said
+
+
+def highest_inserted(stack: Stack) -> int:
+    body = {"size": 0, "aggs": {"most": {"max": {"field": "replay_inserted_total"}}}}
+    return int(stack.ask("/memory_monitoring-*/_search", body)["aggregations"]["most"]["value"] or 0)
+
+
+def test_the_shippers_key_opens_our_indices_and_nothing_else(stack: Stack) -> None:
+    found = stack.ask("/_security/api_key?name=borg-logshipper")["api_keys"]
+    valid = [key for key in found if not key["invalidated"]]
+    assert len(valid) == 1
+    role = valid[0]["role_descriptors"]["borg-logshipper"]
+    assert role["cluster"] == ["monitor"]
+    assert [entry["names"] for entry in role["indices"]] == [["training_log-*", "memory_monitoring-*"]]
+
+
+def test_no_secret_is_seen_in_containers_images_or_logs(stack: Stack) -> None:
+    shown = json.dumps(stack.containers())
+    images = {container["Image"] for container in stack.containers()}
+    for image in images:
+        shown += stack.docker("image", "inspect", image) + stack.docker("history", "--no-trunc", image)
+    shown += stack.compose("logs", "--no-color") + stack.compose("config")
+    secrets = [stack.secrets[name] for name in SECRETS]
+    assert all(len(secret) == 32 for secret in secrets)
+    assert [secret for secret in secrets if secret in shown] == []
+
+
+def test_no_container_is_root_or_writes_its_image_and_ports_are_local(stack: Stack) -> None:
+    for container in stack.containers():
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"], container["Name"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"] > 0
+        if container["State"]["Running"]:
+            assert stack.docker("exec", container["Id"], "id", "-u").strip() != "0", container["Name"]
+        bindings = [binding for bound in (host["PortBindings"] or {}).values() for binding in bound]
+        assert {binding["HostIp"] for binding in bindings} <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("service", ["monitor", "logshipper", "keys"])
+def test_images_without_torch_are_small(stack: Stack, service: str) -> None:
+    image = stack.containers(service)[0]["Image"]
+    sizes = stack.docker("history", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image)
+    copied = re.findall(r"^(\d+) COPY /opt/borg", sizes, re.MULTILINE)
+    assert len(copied) == 1
+    assert int(copied[0]) < OWN_LAYERS_BYTES
+    packages = stack.docker("run", "--rm", "--entrypoint", "ls", image, "/opt/borg/lib/python3.11/site-packages")
+    assert "structlog" in packages.split()
+    assert not {"torch", "numpy", "gymnasium"} & set(packages.split())
