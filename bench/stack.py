@@ -7,6 +7,7 @@ It starts a project of its own and removes it again, volumes included. Images ha
 
 import argparse
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = "borgbench"
 START_LIMIT_S = 600.0
 POLL_S = 0.25
+PORTS = ("KIBANA_PORT", "ELASTICSEARCH_PORT", "REDIS_PORT")
 _COUNT = (
     'curl -s --cacert config/keys/ca.crt -u "elastic:$(cat config/keys/elastic_password)" '
     "'https://localhost:9200/training_log-*/_count?q=event:agent_reported'"
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1, help="agents to start")
     parser.add_argument("--seconds", type=float, default=60.0, help="time of training before memory is read")
     given = parser.parse_args()
+    for name in PORTS:
+        os.environ[name] = "0"  # any that is free
     with project([ROOT / "deploy" / "compose.yaml", *given.file]) as compose:
         began_s = time.monotonic()
         docker(*compose, "up", "--detach", "--pull", "never", "--no-build", "--scale", f"agent={given.agents}")

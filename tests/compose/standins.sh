@@ -17,7 +17,7 @@ plugin=$work/plugin/security-index-analysis
 mkdir -p "$plugin" "$work/classes"
 container=$(docker create "$image")
 docker cp "$container:/usr/share/elasticsearch/lib" "$work/lib" >/dev/null
-docker rm "$container" >/dev/null
+docker rm --volumes "$container" >/dev/null
 javac --release 17 -proc:none -nowarn -cp "$work/lib/*" -d "$work/classes" elasticsearch/SecurityIndexAnalysis.java
 jar --create --file "$plugin/security-index-analysis.jar" -C "$work/classes" .
 printf '%s\n' description=security version=1 name=security-index-analysis classname=local.SecurityIndexAnalysis \
