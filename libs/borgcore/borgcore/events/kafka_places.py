@@ -75,6 +75,7 @@ class Places:
 
         It may have happened some time ago, and records of the new topic may have been delivered: they come again.
         """
+        ours = self.doubted
         try:
             with named_errors(self._where, self._settings.timeout_s):
                 found = await ask_topic_ids(consumer, topics)
@@ -85,7 +86,10 @@ class Places:
             if now == before or now in self._former:  # a broker may be behind the others
                 continue
             for tp in [tp for tp in self._places if tp.topic == topic]:
-                await self._begin_again(consumer, tp)
+                if ours is self.doubted:
+                    await self._begin_again(consumer, tp)
+            if ours is not self.doubted:  # the group has rebalanced meanwhile, or does: the next look does it anew
+                return
             self._former.add(before)
             self._ids[topic] = now
 

@@ -115,3 +115,28 @@ async def test_a_broker_that_is_behind_the_others_does_not_bring_the_former_topi
 )
 async def test_without_an_id_topics_stay_what_they_are(answer: dict[str, int] | Exception) -> None:
     assert await look(answer, {ONE.topic: 7}, answer, {ONE.topic: 7}) == ([], [])
+
+
+async def test_a_rebalance_while_a_topic_made_anew_is_let_go_leaves_the_rest_to_the_next_look() -> None:
+    let_go: list[Partition] = []
+
+    async def revoked(partitions: Collection[Partition]) -> None:
+        let_go.extend(partitions)
+        if len(let_go) == 1:  # in the middle of the look
+            await places.let_go()
+
+    places = Places(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    for number, tp in enumerate((ONE, TWO)):
+        places._places[tp] = Place(Partition(tp.topic, number), 10, "1700000000000")
+    consumer = Answering()
+    for number in (7, 8):
+        consumer.ids = {ONE.topic: number}
+        await places.look(consumer, [ONE.topic])
+    assert {partition.number for partition in let_go} == {0, 1}
+    assert TWO not in dict(consumer.seeks)
+
+    places.take_up([TWO])
+    places._places[TWO] = Place(Partition(TWO.topic, 1), 10, "1700000000000")
+    await places.look(consumer, [ONE.topic])
+    assert consumer.seeks[-1] == (TWO, 0)
+    assert let_go[-1] == Partition(TWO.topic, 1)
