@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import anyio
 from aiokafka import AIOKafkaProducer
 
 from borgcore.events.kafka_client import address_of, client_options, ensure_topics, named_errors
@@ -35,21 +36,25 @@ class KafkaSender:
         self._settings = settings
         self._where = address_of(settings)
         self._producer: AIOKafkaProducer | None = None
+        self._sending = anyio.Lock()
 
     async def send(self, events: Sequence[Outgoing]) -> None:
         """Return when all replicas in sync have all of them; takes at most a few times ``timeout_s``.
 
+        Calls that are made at once take turns: they share the producer, and one that fails takes it from no other.
+
         Raises:
             EventLogError: they have not; some may have arrived, and all may be sent again.
         """
-        try:
-            if self._producer is None:
-                self._producer = await self._connect()
-            with named_errors(self._where, 2 * self._settings.timeout_s):
-                await self._deliver(self._producer, events)
-        except BaseException:  # cancelled in the middle of a reply: of no more use, too
-            await self.close()
-            raise
+        async with self._sending:
+            try:
+                if self._producer is None:
+                    self._producer = await self._connect()
+                with named_errors(self._where, 2 * self._settings.timeout_s):
+                    await self._deliver(self._producer, events)
+            except BaseException:  # cancelled in the middle of a reply: of no more use, too
+                await self.close()
+                raise
 
     async def trimmed(self) -> Mapping[str, int]:
         """Kafka's retention is its own matter: nothing is counted."""

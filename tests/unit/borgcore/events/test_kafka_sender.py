@@ -1,0 +1,94 @@
+import asyncio
+from collections.abc import Iterable
+
+import anyio
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+
+from borgcore.errors import EventLogError
+from borgcore.events import kafka_sender
+from borgcore.events.kafka_sender import KafkaSender
+from borgcore.events.log import Outgoing
+from borgcore.sections import EventsSettings
+
+LARGE = b"too large"
+
+
+class FakeProducer:
+    """Takes a few turns of the loop for everything; what it is sent after its end is lost."""
+
+    def __init__(self, **_: object) -> None:
+        self.taken: list[bytes] = []
+        self.ended = False
+
+    async def start(self) -> None:
+        await anyio.sleep(0.01)
+
+    async def send(self, topic: str, value: bytes, key: bytes) -> "asyncio.Future[object]":  # noqa: ARG002  # its signature
+        await anyio.sleep(0.001)
+        acknowledged = asyncio.get_running_loop().create_future()
+        if self.ended:
+            acknowledged.set_exception(ConnectionError("given up"))
+        elif value == LARGE:
+            acknowledged.set_exception(MessageSizeTooLargeError())
+        else:
+            self.taken.append(value)
+            acknowledged.set_result(None)
+        return acknowledged
+
+
+@pytest.fixture
+def producers(monkeypatch: pytest.MonkeyPatch) -> list[FakeProducer]:
+    """All that were made."""
+    made: list[FakeProducer] = []
+
+    def make(**options: object) -> FakeProducer:
+        made.append(FakeProducer(**options))
+        return made[-1]
+
+    async def ensure_topics(settings: EventsSettings, topics: Iterable[str]) -> None:  # noqa: ARG001  # its signature
+        await anyio.sleep(0.01)
+
+    async def close_producer(producer: FakeProducer) -> None:
+        producer.ended = True
+
+    monkeypatch.setattr(kafka_sender, "AIOKafkaProducer", make)
+    monkeypatch.setattr(kafka_sender, "ensure_topics", ensure_topics)
+    monkeypatch.setattr(kafka_sender, "close_producer", close_producer)
+    return made
+
+
+def batch(value: bytes) -> list[Outgoing]:
+    return [Outgoing("dead_letter", b"key", value)] * 3
+
+
+async def test_calls_made_at_once_share_one_producer_which_is_closed_at_the_end(producers: list[FakeProducer]) -> None:
+    sender = KafkaSender(EventsSettings(url="kafka://127.0.0.1:9"))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for value in (b"one", b"two", b"three"):
+                group.start_soon(sender.send, batch(value))
+        await sender.close()
+    assert [(len(producer.taken), producer.ended) for producer in producers] == [(9, True)]
+
+
+async def test_a_call_that_fails_takes_the_producer_from_no_other(producers: list[FakeProducer]) -> None:
+    sender = KafkaSender(EventsSettings(url="kafka://127.0.0.1:9"))
+    refused: list[str] = []
+
+    async def send_large() -> None:
+        try:
+            await sender.send(batch(LARGE))
+        except EventLogError as error:
+            refused.append(str(error))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(sender.send, batch(b"before"))
+            group.start_soon(send_large)
+            group.start_soon(sender.send, batch(b"after"))
+        await sender.close()
+    assert len(refused) == 1
+    assert "MessageSizeTooLarge" in refused[0]
+    assert [producer.taken for producer in producers] == [[b"before"] * 3, [b"after"] * 3]
+    assert all(producer.ended for producer in producers)
