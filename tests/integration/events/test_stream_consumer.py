@@ -5,7 +5,8 @@ import pytest
 from redis.asyncio import Redis
 
 from borgcore.errors import EventLogError, SettingsError
-from borgcore.events import Consumer, Partition, backlog, check_log
+from borgcore.events import Consumer, Partition, backlog, check_log, stream_portion
+from borgcore.events.log import Outgoing
 from borgcore.events.stream_consumer import open_stream_consumer
 from borgcore.events.stream_sender import open_stream_sender
 from borgcore.keys import RunKeys
@@ -136,6 +137,31 @@ async def test_the_backlog_ends_at_zero_also_where_entries_were_deleted(
             rest = await fetch_all(consumer, 9 - len(numbers_in(first)))
             await consumer.commit(end_of([*first, *rest]))
             assert await consumer.lag() == await backlog(redis, run, "g") == 0
+
+
+async def test_replies_of_large_entries_are_short_and_those_of_small_ones_long(
+    settings: EventsSettings, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_portion, "REPLY_BYTES", 100_000)
+    with anyio.fail_after(LIMIT_S):
+        async with open_stream_sender(settings, run) as sender:
+            for first in range(0, 200, 50):
+                values = [b"%d" % number + b" " * 20_000 for number in range(first, first + 50)]
+                await sender.send([Outgoing(TRAINING, b"k", value) for value in values])
+            await sender.send(numbered(TRAINING, range(200, 1_000)))
+        async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as consumer:
+            chunks = await fetch_all(consumer, 1_000, at_once=5_000)
+        assert numbers_in(chunks) == list(range(1_000))
+        sizes = [len(chunk.positions) for chunk in chunks]
+        assert sizes[0] == 32  # of each stream, where nothing is known
+        assert max(sizes[1:80]) == 2
+        assert max(sizes) == 250
+        async with open_stream_consumer(settings, run, TOPICS, group="g", member="heir", dead_after_s=0.3) as consumer:
+            chunks = await fetch_all(consumer, 1_000, at_once=5_000)
+        sizes = [len(chunk.positions) for chunk in chunks]
+        assert sorted(numbers_in(chunks)) == list(range(1_000))
+        assert sizes[0] == 64
+        assert max(sizes[1:30]) == 4
 
 
 async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(

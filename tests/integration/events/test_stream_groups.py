@@ -22,7 +22,7 @@ async def test_a_successor_of_the_same_name_gets_what_was_pending_first_and_exac
             await sender.send(numbered(TRAINING, range(50)) + numbered(MEMORY, range(3)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                 chunks = await fetch_all(consumer, 53)
-                [head] = [chunk for chunk in chunks if chunk.partition.topic == TRAINING]
+                head = next(chunk for chunk in chunks if chunk.partition.topic == TRAINING)
                 await consumer.commit({head.partition: head.positions[19]})
             await sender.send(numbered(TRAINING, range(50, 60)))
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:

@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 
 from borgcore.connection import address_of
 from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.stream_portion import Portion
 from borgcore.events.streams import FIELD, count_backlog, execute, trim
 from borgcore.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
-CLAIMS_PER_CALL = 1_000  # Lua's unpack fails above 3,999
 _RECLAIM = resources.files("borgcore.events").joinpath("reclaim.lua").read_text(encoding="utf-8")
 _NO_ENTRY = "18446744073709551615-0"  # what follows it is nothing
 Entry = tuple[str, dict[bytes, bytes]]
@@ -39,6 +39,7 @@ class StreamGroup:
         self.topics = tuple(topics)
         self._topics = {keys.events(topic).encode(): topic for topic in topics}
         self._member = member
+        self._portion = Portion()
 
     async def create(self) -> None:
         """Create the streams and the group where they are missing; it then begins with the oldest entry."""
@@ -52,12 +53,13 @@ class StreamGroup:
     async def read(self, after: Mapping[str, str], entries: int, block_ms: int | None = None) -> dict[str, list[Entry]]:
         """Read, by topic, the member's own pending entries after an id, or new ones after ``>``.
 
-        At most ``entries`` in all, as long as there are no more topics; without ``block_ms`` there is no wait.
+        At most ``entries`` in all, as long as there are no more topics, and fewer where they are large; without
+        ``block_ms`` there is no wait.
         """
         asked: dict[Any, Any] = {self._keys.events(topic): position for topic, position in after.items()}
-        reply: Any = await self._redis.xreadgroup(
-            self.name, self._member, asked, count=max(1, entries // len(asked)), block=block_ms
-        )
+        count = max(1, min(entries, self._portion.entries) // len(asked))
+        reply: Any = await self._redis.xreadgroup(self.name, self._member, asked, count=count, block=block_ms)
+        self._portion.learn([fields for _, found in reply for _, fields in found])
         return {self._topics[key]: [(position.decode(), fields) for position, fields in found] for key, found in reply}
 
     async def show_life(self) -> None:
@@ -66,12 +68,13 @@ class StreamGroup:
 
     async def reclaim(self, topic: str, dead_ms: int, entries: int) -> Claim | None:
         """Take over entries of one member that was not heard of for ``dead_ms``; None where there is none such."""
-        limits = (str(dead_ms), str(min(entries, CLAIMS_PER_CALL)))
+        limits = (str(dead_ms), str(min(entries, self._portion.entries)))
         reply: Any = await self._redis.eval(_RECLAIM, 1, self._keys.events(topic), self.name, self._member, *limits)
         if not reply:
             return None
         member, pending, found = reply
         claimed = [(entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True))) for entry in found]
+        self._portion.learn([fields for _, fields in claimed])
         return Claim(member.decode(), pending, claimed)
 
     async def acknowledge(self, due: Mapping[str, Sequence[str]]) -> None:

@@ -1,0 +1,47 @@
+import pytest
+
+from borgcore.events.stream_portion import FIRST_ENTRIES, MOST_ENTRIES, REPLY_BYTES, Portion
+
+
+def entries(count: int, size_bytes: int) -> list[dict[bytes, bytes] | None]:
+    return [{b"v": bytes(size_bytes)}] * count
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(1, [64, 256, MOST_ENTRIES, MOST_ENTRIES, MOST_ENTRIES]), (2, [64, 128, 256, MOST_ENTRIES, MOST_ENTRIES])],
+    ids=["all streams", "one of two"],
+)
+def test_replies_of_small_entries_grow_up_to_a_bound(share: int, expected: list[int]) -> None:
+    portion, asked = Portion(), []
+    for _ in range(5):
+        asked.append(portion.entries)
+        portion.learn(entries(portion.entries // share, 300))
+    assert asked == expected
+
+
+@pytest.mark.parametrize(("size_bytes", "fitting"), [(100_000, 41), (1 << 20, 4), (REPLY_BYTES, 1), (1 << 25, 1)])
+def test_large_entries_make_the_next_reply_as_short_as_they_ask(size_bytes: int, fitting: int) -> None:
+    portion = Portion()
+    for _ in range(4):
+        portion.learn(entries(portion.entries, 300))
+    portion.learn(entries(3, size_bytes))
+    assert portion.entries == fitting
+    portion.learn(entries(1, 300))
+    assert portion.entries == FIRST_ENTRIES
+
+
+def test_a_trickle_keeps_the_portion_small_and_silence_changes_nothing() -> None:
+    portion = Portion()
+    for _ in range(4):
+        portion.learn(entries(portion.entries, 300))
+    portion.learn([])
+    assert portion.entries == MOST_ENTRIES
+    portion.learn(entries(2, 300))
+    assert portion.entries == FIRST_ENTRIES
+
+
+def test_entries_that_were_trimmed_have_no_size() -> None:
+    portion = Portion()
+    portion.learn([None, {}, *entries(2, 1 << 20)])
+    assert portion.entries == 8
