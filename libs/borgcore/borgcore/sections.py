@@ -65,6 +65,7 @@ class EventsSettings(Section):
     replication: PositiveInt = 1
     """Copies that Kafka keeps of such a topic."""
     stream_cap: PositiveInt = 200_000
-    """Most entries of a Redis stream; older ones that nobody has read are trimmed, counted and said."""
+    """Most entries of a Redis stream, 1,000 of dead_letter; older ones that nobody has read are trimmed, counted and
+    said."""
     buffer: PositiveInt = 10_000
     """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""

@@ -79,7 +79,8 @@ class SharedSettings(BaseSettings):
     events_replication: PositiveInt = 1
     """Copies that Kafka keeps of such a topic."""
     events_stream_cap: PositiveInt = 200_000
-    """Most entries of a Redis stream; older ones that nobody has read are trimmed, counted and said."""
+    """Most entries of a Redis stream, 1,000 of dead_letter; older ones that nobody has read are trimmed, counted and
+    said."""
     events_buffer: PositiveInt = 10_000
     """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""
     health_address: str | None = None

@@ -178,6 +178,16 @@ async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
             assert await sender.trimmed() == {"dead_letter": 1}
 
 
+async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, run: str, redis: Any) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
+            await consumer.bury([b"%d" % number for number in range(1_005)])
+        entries = await redis.xrange(RunKeys(run).events("dead_letter"))
+        assert [int(fields[b"v"]) for _, fields in entries] == list(range(5, 1_005))
+        async with open_stream_sender(settings, run) as sender:
+            assert await sender.trimmed() == {"dead_letter": 5}
+
+
 async def test_a_position_that_is_not_held_commits_nothing(settings: EventsSettings, run: str) -> None:
     with anyio.fail_after(LIMIT_S):
         async with (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from borgcore.events import monitoring, training  # noqa: F401  # their classes are the events
-from borgcore.events.schema import DEAD_LETTER, SCHEMA_VERSION, TOPICS, Event, Topic
+from borgcore.events.schema import DEAD_LETTER, DEAD_LETTER_CAP, SCHEMA_VERSION, TOPICS, Event, Topic
 
 _HEAD = f"""\
 # Events
@@ -21,8 +21,10 @@ left out. Names end in their unit; counters start at 0 with the process that rep
 The id of a document is its `event_id`, so a record that is sent or shipped twice is stored once. A foreign record
 without one gets `<topic>-<partition>-<position>`, its place in the log. Elasticsearch keeps one index for each topic
 and month of `@timestamp`, `<topic>-<year>.<month>` such as `training_log-2026.11`, with a setting's prefix before it;
-fields that are not listed here are kept there and not indexed. Records that can never be stored go to the topic
-`{DEAD_LETTER}`, with their origin and the reason.
+fields that are not listed here are kept there and not indexed.
+
+Records that can never be stored go to the topic `{DEAD_LETTER}`, with their origin and the reason. As a Redis stream it
+keeps the newest {DEAD_LETTER_CAP:,}; older ones are trimmed, counted and said, as in every stream (`events_dropped`).
 
 ## Every event
 

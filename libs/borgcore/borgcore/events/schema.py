@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 Topic = Literal["training_log", "memory_monitoring"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 DEAD_LETTER = "dead_letter"
+DEAD_LETTER_CAP = 1_000  # of a Redis stream, where the replay memory lives, too: the largest letters have 133 kB each
 
 
 class Event(BaseModel):

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from borgcore.connection import address_of, backoff_s, is_outage
 from borgcore.events.log import Chunk, Partition, Position
+from borgcore.events.schema import DEAD_LETTER_CAP
 from borgcore.events.stream_group import Entry, StreamGroup
 from borgcore.events.stream_ledger import StreamLedger
 from borgcore.events.streams import FAILURES, T, log_error, open_log
@@ -88,12 +89,12 @@ class StreamConsumer:
                 self._ledgers[topic].remove(positions)
 
     async def bury(self, letters: Sequence[bytes]) -> None:
-        """Put records that can never be indexed into the stream ``dead_letter``.
+        """Put records that can never be indexed into the stream ``dead_letter``, which keeps the newest.
 
         Raises:
             EventLogError: the server has not taken them.
         """
-        await self._translated(self._group.bury(letters, self._settings.stream_cap))
+        await self._translated(self._group.bury(letters, min(DEAD_LETTER_CAP, self._settings.stream_cap)))
 
     async def lag(self) -> int:
         """Count the entries that the group has not acknowledged yet; see :func:`~borgcore.events.streams.backlog`.
