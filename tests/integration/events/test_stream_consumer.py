@@ -12,7 +12,7 @@ from borgcore.events.stream_sender import open_stream_sender
 from borgcore.keys import RunKeys
 from borgcore.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
 
 
 async def test_what_is_sent_is_read_in_order_with_its_time(settings: EventsSettings, run: str, redis: Redis) -> None:
@@ -175,7 +175,7 @@ async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
         entries = await redis.xrange(RunKeys(run).events("dead_letter"))
         assert [fields for _, fields in entries] == [{b"v": b"two"}, {b"v": b"three"}, {b"v": b"four"}]
         async with open_stream_sender(settings, run) as sender:
-            assert await sender.trimmed() == {"dead_letter": 1}
+            assert await tell_trimmed(sender) == {"dead_letter": 1}
 
 
 async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, run: str, redis: Any) -> None:
@@ -185,7 +185,7 @@ async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, 
         entries = await redis.xrange(RunKeys(run).events("dead_letter"))
         assert [int(fields[b"v"]) for _, fields in entries] == list(range(5, 1_005))
         async with open_stream_sender(settings, run) as sender:
-            assert await sender.trimmed() == {"dead_letter": 5}
+            assert await tell_trimmed(sender) == {"dead_letter": 5}
 
 
 async def test_a_position_that_is_not_held_commits_nothing(settings: EventsSettings, run: str) -> None:

@@ -9,7 +9,7 @@ from borgcore.events.stream_sender import open_stream_sender
 from borgcore.keys import RunKeys
 from borgcore.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
 
 DEAD_S = 0.5
 
@@ -107,7 +107,7 @@ async def test_what_a_dead_member_held_and_the_cap_removed_stalls_nothing(
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as dead:
                 await fetch_all(dead, 5)
             await sender.send(numbered(TRAINING, range(5, 8)))
-            assert await sender.trimmed() == {TRAINING: 3}
+            assert await tell_trimmed(sender) == {TRAINING: 3}
             async with open_stream_consumer(
                 settings, run, TOPICS, group="g", member="alive", dead_after_s=DEAD_S
             ) as consumer:

@@ -17,7 +17,7 @@ from borgcore.events.stream_sender import open_stream_sender
 from borgcore.keys import RunKeys
 from borgcore.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_a_sender_whose_server_is_absent_says_so_at_once(own_settings: Eve
             with pytest.raises(EventLogError, match="cannot be reached"):
                 await sender.send(numbered(TRAINING, [1]))
             with pytest.raises(EventLogError, match="cannot be reached"):
-                await sender.trimmed()
+                await tell_trimmed(sender)
 
 
 async def test_a_sender_whose_server_never_answers_gives_up_in_time(run: str) -> None:

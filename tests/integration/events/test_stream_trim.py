@@ -3,14 +3,16 @@ from typing import Any
 import anyio
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
+from borgcore.errors import EventLogError
 from borgcore.events import stream_consumer
 from borgcore.events.stream_consumer import open_stream_consumer
-from borgcore.events.stream_sender import open_stream_sender
+from borgcore.events.stream_sender import StreamSender, open_stream_sender
 from borgcore.keys import RunKeys
 from borgcore.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
 
 CAP = 50
 
@@ -25,19 +27,89 @@ async def left(redis: Any, run: str, topic: str = TRAINING) -> list[int]:
     return [int(fields[b"v"]) for _, fields in await redis.xrange(RunKeys(run).events(topic))]
 
 
+async def told(redis: Any, run: str) -> dict[str, list[int]]:
+    """What the events in the stream ``told`` say, by topic."""
+    found: dict[str, list[int]] = {}
+    for _, fields in await redis.xrange(RunKeys(run).events("told")):
+        topic, entries = fields[b"v"].decode().split()
+        found.setdefault(topic, []).append(int(entries))
+    return found
+
+
 async def test_past_the_cap_the_oldest_go_and_are_counted_exactly_once_by_topic(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
     with anyio.fail_after(LIMIT_S):
         async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
             await sender.send(numbered(TRAINING, range(CAP)) + numbered(MEMORY, range(CAP + 3)))
-            assert await sender.trimmed() == {MEMORY: 3}
+            assert await tell_trimmed(sender) == {MEMORY: 3}
             await other.send(numbered(TRAINING, range(CAP, CAP + 7)))
             await sender.send(numbered(TRAINING, range(CAP + 7, CAP + 9)) + numbered(MEMORY, [CAP + 3]))
             assert await left(redis, run) == list(range(9, CAP + 9))
             assert await left(redis, run, MEMORY) == list(range(4, CAP + 4))
-            assert await other.trimmed() == {TRAINING: 9, MEMORY: 1}
-            assert await sender.trimmed() == {}
+            assert await tell_trimmed(other) == {TRAINING: 9, MEMORY: 1}
+            assert await tell_trimmed(sender) == {}
+
+
+async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
+    settings: EventsSettings, run: str, redis: Redis
+) -> None:
+    found: list[int] = []
+
+    async def tell(sender: StreamSender) -> None:
+        found.extend((await tell_trimmed(sender)).values())
+
+    with anyio.fail_after(LIMIT_S):
+        async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
+            await sender.send(numbered(TRAINING, range(CAP + 7)) + numbered(MEMORY, range(CAP + 3)))
+            async with anyio.create_task_group() as group:
+                for one in (sender, other, sender, other):
+                    group.start_soon(tell, one)
+            assert await told(redis, run) == {TRAINING: [7], MEMORY: [3]}
+            assert sorted(found) == [3, 7]
+            await sender.send(numbered(TRAINING, range(2)))
+            await tell_trimmed(other)
+            assert await told(redis, run) == {TRAINING: [7, 2], MEMORY: [3]}
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["the reply with the counters", "the reply after it was told"])
+async def test_a_reply_that_is_lost_while_it_is_told_neither_loses_nor_doubles_what_was_trimmed(
+    settings: EventsSettings, run: str, redis: Redis, lost: int
+) -> None:
+    class LossySender(StreamSender):
+        calls = 0
+
+        async def _execute(self, pipe: Pipeline) -> list[Any]:
+            replies = await super()._execute(pipe)
+            self.calls += 1
+            if self.calls == lost:
+                raise EventLogError("lost")
+            return replies
+
+    with anyio.fail_after(LIMIT_S):
+        async with open_stream_sender(settings, run) as sender:
+            await sender.send(numbered(TRAINING, range(CAP + 7)))
+            with pytest.raises(EventLogError, match="lost"):
+                await tell_trimmed(LossySender(redis, run, RedisSettings(), CAP))
+            await tell_trimmed(sender)
+            assert await told(redis, run) == {TRAINING: [7]}
+
+
+async def test_what_was_trimmed_while_it_is_told_is_told_by_the_next_look(
+    settings: EventsSettings, run: str, redis: Redis
+) -> None:
+    class BusySender(StreamSender):
+        async def _execute(self, pipe: Pipeline) -> list[Any]:
+            replies = await super()._execute(pipe)
+            await sender.send(numbered(TRAINING, range(2)))
+            return replies
+
+    with anyio.fail_after(LIMIT_S):
+        async with open_stream_sender(settings, run) as sender:
+            await sender.send(numbered(TRAINING, range(CAP + 7)))
+            assert await tell_trimmed(BusySender(redis, run, RedisSettings(), CAP)) == {TRAINING: 7}
+            assert await tell_trimmed(sender) == {TRAINING: 4}
+            assert await told(redis, run) == {TRAINING: [7, 4]}
 
 
 async def test_acknowledged_entries_go_uncounted_before_any_other(
@@ -52,10 +124,10 @@ async def test_acknowledged_entries_go_uncounted_before_any_other(
             await consumer.commit(end_of(await fetch_all(consumer, 20, at_once=40)))
             await sender.send(numbered(TRAINING, range(CAP, CAP + 20)))
             assert await left(redis, run) == list(range(20, CAP + 20))
-            assert await sender.trimmed() == {}
+            assert await tell_trimmed(sender) == {}
             await sender.send(numbered(TRAINING, range(CAP + 20, CAP + 21)))
             assert await left(redis, run) == list(range(21, CAP + 21))
-            assert await sender.trimmed() == {TRAINING: 1}
+            assert await tell_trimmed(sender) == {TRAINING: 1}
 
 
 async def test_all_that_was_read_and_acknowledged_leaves_an_empty_stream(
@@ -105,7 +177,7 @@ async def test_the_slowest_group_and_the_slowest_member_hold_the_trim(
             await other.commit(end_of(await fetch_all(other, 10)))
             await other.fetch(1, 0.0)
             assert await left(redis, run) == []
-            assert await sender.trimmed() == {}
+            assert await tell_trimmed(sender) == {}
 
 
 async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
@@ -117,7 +189,7 @@ async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                 held = await fetch_all(consumer, 10)
                 await sender.send(numbered(TRAINING, range(10, CAP + 5)))
-                assert await sender.trimmed() == {TRAINING: 5}
+                assert await tell_trimmed(sender) == {TRAINING: 5}
                 assert numbers_in(held) == list(range(10))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                 chunks = await fetch_all(consumer, CAP)
@@ -139,7 +211,7 @@ async def test_a_reader_that_was_overtaken_by_the_cap_commits_what_it_holds(
             await sender.send(numbered(TRAINING, range(10)))
             held = await fetch_all(consumer, 10)
             await sender.send(numbered(TRAINING, range(10, 10 + 2 * CAP)))
-            assert await sender.trimmed() == {TRAINING: 10 + CAP}
+            assert await tell_trimmed(sender) == {TRAINING: 10 + CAP}
             rest = await fetch_all(consumer, CAP)
             assert numbers_in(rest) == list(range(10 + CAP, 10 + 2 * CAP))
             await consumer.commit(end_of(held))

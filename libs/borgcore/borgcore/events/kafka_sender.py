@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from borgcore.events.kafka_client import address_of, client_options, ensure_topics, named_errors
 from borgcore.events.kafka_closing import close_producer
-from borgcore.events.log import Outgoing
+from borgcore.events.log import Outgoing, Tell
 from borgcore.events.schema import DEAD_LETTER, TOPICS
 from borgcore.sections import EventsSettings
 
@@ -56,7 +56,7 @@ class KafkaSender:
                 await self.close()
                 raise
 
-    async def trimmed(self) -> Mapping[str, int]:
+    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:  # noqa: ARG002  # there is nothing to tell
         """Kafka's retention is its own matter: nothing is counted."""
         return {}
 

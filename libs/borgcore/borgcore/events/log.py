@@ -37,6 +37,10 @@ class Chunk:
     """None: a record without a value (a Kafka tombstone, a stream entry that is not ours)."""
 
 
+Tell = Callable[[str, int], Outgoing]
+"""Makes the event that says how many entries of a topic were trimmed."""
+
+
 class Sender(Protocol):
     """Puts events into the log."""
 
@@ -47,8 +51,14 @@ class Sender(Protocol):
             EventLogError: it has not.
         """
 
-    async def trimmed(self) -> Mapping[str, int]:
-        """Entries that were trimmed unread since the last call that returned them, by topic; Kafka's is empty."""
+    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+        """Put into the log what it had to trim unread and nobody has told yet; returns the entries told, by topic.
+
+        Kafka's retention is its own matter: there, nothing is counted.
+
+        Raises:
+            EventLogError: the log gave no answer, or refuses us; what is not told yet is told by a later call.
+        """
 
 
 class Consumer(Protocol):

@@ -98,8 +98,7 @@ class Publisher:
 
     def publish(self, event: Event) -> None:
         """Hand an event over; returns at once."""
-        key = f"{self._run}/{self._service}/{self.agent or 0}".encode()
-        self._buffer.append(Outgoing(event.topic, key, encode_event(event, self._run)))
+        self._buffer.append(self._encode(event))
         self._arrived.set()
         if self.pending > self._size and len(self._buffer) > 1:
             self._buffer.popleft()
@@ -155,31 +154,38 @@ class Publisher:
         if lost_at_s is not None:
             _log.info("event_log_regained", outage_s=outage_s, dropped=dropped)
         if dropped:
-            self._say_dropped(dropped, "buffer_full", outage_s=outage_s)
+            self.publish(self._events_dropped(dropped, "buffer_full", outage_s=outage_s))
 
     async def _look_for_trimmed(self) -> None:
         if time.monotonic() < self._trim_look_s:
             return
         self._trim_look_s = time.monotonic() + TRIM_LOOK_S
         try:
-            trimmed = await self._sender.trimmed()
+            told = await self._sender.tell_trimmed(self._tell_trimmed)
         except EventLogError:  # the next look finds them
             return
-        for topic, entries in trimmed.items():
+        self.published += len(told)
+        for topic, entries in told.items():
             _log.warning("stream_trimmed", topic=topic, entries=entries, reason="nobody read them before it was full")
-            self._say_dropped(entries, "stream_trimmed", topic=topic)
 
-    def _say_dropped(self, dropped: int, reason: str, topic: str | None = None, outage_s: float | None = None) -> None:
-        self.publish(
-            EventsDropped(
-                service=self._service,
-                agent=self.agent,
-                dropped=dropped,
-                dropped_topic=topic,
-                outage_s=outage_s,
-                reason=reason,
-            )
+    def _tell_trimmed(self, topic: str, entries: int) -> Outgoing:
+        return self._encode(self._events_dropped(entries, "stream_trimmed", topic=topic))
+
+    def _events_dropped(
+        self, dropped: int, reason: str, topic: str | None = None, outage_s: float | None = None
+    ) -> EventsDropped:
+        return EventsDropped(
+            service=self._service,
+            agent=self.agent,
+            dropped=dropped,
+            dropped_topic=topic,
+            outage_s=outage_s,
+            reason=reason,
         )
+
+    def _encode(self, event: Event) -> Outgoing:
+        key = f"{self._run}/{self._service}/{self.agent or 0}".encode()
+        return Outgoing(event.topic, key, encode_event(event, self._run))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib import resources
 from typing import Any
 
 import anyio
@@ -10,10 +11,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from borgcore.connection import CLOSE_TIMEOUT_S, BorgRedis, make_pool
-from borgcore.events.log import Outgoing
+from borgcore.events.log import Outgoing, Tell
 from borgcore.events.streams import FAILURES, FIELD, execute, log_error, redis_settings, trim
 from borgcore.keys import RunKeys
 from borgcore.sections import EventsSettings, RedisSettings
+
+_TELL = resources.files("borgcore.events").joinpath("tell.lua").read_text(encoding="utf-8")
 
 
 class StreamSender:
@@ -39,17 +42,25 @@ class StreamSender:
             trim(pipe, self._keys, topic, self._cap)
         await self._execute(pipe)
 
-    async def trimmed(self) -> Mapping[str, int]:
-        """Take the counters of trimmed entries, by topic: what one caller got, no other gets.
+    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+        """Tell each trimmed entry once: its event is stored, and comes off the counter, in one step of the server.
 
         Raises:
-            EventLogError: the server gave no answer, or refuses us.
+            EventLogError: the server gave no answer, or refuses us; what is not told yet is told by a later call.
         """
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(self._keys.events_trimmed)
-        pipe.delete(self._keys.events_trimmed)
-        counters, _ = await self._execute(pipe)
-        return {topic.decode(): int(entries) for topic, entries in counters.items()}
+        [counters] = await self._execute(pipe)
+        trimmed = {topic.decode(): int(entries) for topic, entries in counters.items()}
+        if not trimmed:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for topic, entries in trimmed.items():
+            event = tell(topic, entries)
+            keys = (self._keys.events_trimmed, self._keys.events(event.topic))
+            pipe.eval(_TELL, len(keys), *keys, topic, str(entries), FIELD, event.value)
+        told = await self._execute(pipe)
+        return {topic: entries for (topic, entries), ours in zip(trimmed.items(), told, strict=True) if ours}
 
     async def _execute(self, pipe: Pipeline) -> list[Any]:
         try:

@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from borgcore.events.log import Outgoing
+from borgcore.events.log import Outgoing, Tell
 from borgcore.events.metrics import publisher_metrics
 from borgcore.events.monitoring import ShipperReported
 from borgcore.events.publisher import Publisher
@@ -12,8 +12,8 @@ class Nowhere:
     async def send(self, events: Sequence[Outgoing]) -> None:
         pytest.fail(f"{len(events)} events were sent, and none was to be")
 
-    async def trimmed(self) -> Mapping[str, int]:
-        return {}
+    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+        pytest.fail(f"{tell('training_log', 1)} was told, and nothing was to be")
 
 
 def test_the_counters_of_a_publisher_are_shown_as_they_are_now() -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError, SettingsError
 from borgcore.events import publisher
-from borgcore.events.log import Outgoing
+from borgcore.events.log import Outgoing, Tell
 from borgcore.events.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
 from borgcore.sections import EventsSettings
@@ -43,10 +43,11 @@ class ListSender:
         self.topics |= {(event.topic, event.key) for event in events}
         self.sent += [orjson.loads(event.value) for event in events]
 
-    async def trimmed(self) -> Mapping[str, int]:
+    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
         if self.away:
             raise EventLogError("the log is away")
         counters, self.counters = self.counters, {}
+        self.sent += [orjson.loads(tell(topic, entries).value) for topic, entries in counters.items()]
         return counters
 
     @property
