@@ -181,7 +181,8 @@ class ServiceSettings(SharedSettings):
                 known, head = own, upper.split("__", 1)[0]
             elif upper.startswith(_SHARED_PREFIX):
                 known, head = shared, upper
-                if not difflib.get_close_matches(upper, shared, n=1, cutoff=0.8):
+                anothers = upper.removeprefix(_SHARED_PREFIX).partition("_")[2].lower() in SharedSettings.model_fields
+                if anothers or not difflib.get_close_matches(upper, shared, n=1, cutoff=0.8):
                     continue  # some other service's, or something else's
             else:
                 continue

@@ -139,7 +139,10 @@ def test_a_mistake_in_the_environment_is_one_line_that_names_it(
     assert refusal() == f"{text}; nothing was started"
 
 
-@pytest.mark.parametrize("name", ["BORG_MONITOR_POLL_S", "BORG_DASHBOARD_PORT", "TEST_BORG_SLOW", "BORGES"])
+@pytest.mark.parametrize(
+    "name",
+    ["BORG_MONITOR_POLL_S", "BORG_MONITOR_HEALTH_ADDRESS", "borg_bus_redis_timeout_s", "TEST_BORG_SLOW", "BORGES"],
+)
 def test_names_of_others_in_the_environment_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "anything")
     assert CarSettings.load([]).doors == 2
