@@ -66,13 +66,13 @@ def _answer(faults: dict[str, str]) -> web.Response:
 
 @asynccontextmanager
 async def open_health(address: str | None) -> AsyncIterator[Health]:
-    """Serve the three pages at ``host:port`` for the time of the block; with None only keep their state.
+    """Serve the three pages at ``host:port`` for the time of the block; without an address only keep their state.
 
     Raises:
         SettingsError: the address is no host:port, or cannot be listened on.
     """
     health = Health()
-    if address is None:
+    if not address:
         yield health
         return
     host, port = _split(address)

@@ -84,7 +84,7 @@ class SharedSettings(BaseSettings):
     events_buffer: PositiveInt = 10_000
     """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""
     health_address: str | None = None
-    """host:port on which /healthz, /readyz and /metrics are served; not served where not given."""
+    """host:port on which /healthz, /readyz and /metrics are served; not served where not given, or empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log event that is written."""
     log_format: Literal["auto", "console", "json"] = "auto"

@@ -83,7 +83,8 @@ def staff_environment(redis: RedisSettings) -> dict[str, str]:
     """Our environment without what borg decides, and with how to get into the run's Redis."""
     env = {name: value for name, value in os.environ.items() if not _DECIDED.fullmatch(name)}
     password = "" if redis.password is None else redis.password.get_secret_value()
-    env |= {PASSWORD_VARIABLE: password, "BORG_EVENTS_PASSWORD": password}  # empty: none, whatever a TOML file says
+    # empty: none, whatever a TOML file says
+    env |= {PASSWORD_VARIABLE: password, "BORG_EVENTS_PASSWORD": password, "BORG_HEALTH_ADDRESS": ""}
     if redis.ca_file is not None:
         env |= {"BORG_REDIS_CA_FILE": str(redis.ca_file), "BORG_EVENTS_CA_FILE": str(redis.ca_file)}
     return env

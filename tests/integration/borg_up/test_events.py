@@ -64,8 +64,10 @@ async def test_what_agents_and_monitor_tell_is_stored_once_although_monitor_and_
     server = ValkeyServer(data_dir=tmp_path / "own")  # it outlives the run, and can be asked afterwards
     await read(server.start)
     try:
+        (tmp_path / "borg.toml").write_text('health_address = "x"\n')
+        env = {"BORG_EVENTS_URL": "kafka://127.0.0.1:1", "BORG_HEALTH_ADDRESS": "x", "BORG_CONFIG": "borg.toml"}
         arguments = ("--game", "catch", "--agents", "2", "--redis-url", server.connection_url)
-        borg = await begin(start, None, *arguments, BORG_EVENTS_URL="kafka://127.0.0.1:1", BORG_HEALTH_ADDRESS="x")
+        borg = await begin(start, None, *arguments, **env)
         told = await tells(borg)
         await kill(borg, "borglogshipper")
         told = await tells(borg, told)

@@ -129,13 +129,18 @@ async def test_a_host_that_is_not_here_is_said() -> None:
             pass
 
 
-@pytest.mark.parametrize(
-    "address", ["", "8080", ":8080", "host", "host:", "host:http", "host:-1", "host:65536", "host:²"]
-)
+@pytest.mark.parametrize("address", ["8080", ":8080", "host", "host:", "host:http", "host:-1", "host:65536", "host:²"])
 async def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match=r"^health_address: found .*, expected host:port; nothing was started$"):
         async with open_health(address):
             pass
+
+
+@pytest.mark.parametrize("address", [None, ""])
+async def test_without_an_address_the_state_is_kept_and_nothing_is_served(address: str | None) -> None:
+    async with open_health(address) as health:
+        health.ready = True
+        assert health.ready
 
 
 async def test_an_address_of_ipv6_is_understood(unused_port: int) -> None:

@@ -5,12 +5,14 @@ from urllib.parse import unquote
 import pytest
 from pydantic import SecretStr
 
+from borgagent.settings import AgentSettings
 from borgcore.sections import RedisSettings
 from borglocal.folder import RunFolder
 from borglocal.plan import Plan
 from borglocal.record import RunRecord
 from borglocal.staff import Staff, employ, staff_environment
 from borglogshipper.settings import LogshipperSettings
+from borgmonitor.settings import MonitorSettings
 
 REDIS = RedisSettings(url="unix:///tmp/a/valkey.sock", password=SecretStr("s3cret"))
 USERS_OWN = {
@@ -89,9 +91,23 @@ def test_the_logshipper_ships_into_the_runs_folder_whatever_the_environment_says
     assert not set("?# ") & set(settings.store_url)
     assert settings.store.api_key is None
     assert (settings.group, settings.member) == ("borg-logshipper", "borg-up")
-    assert (settings.events.url, settings.events.user, settings.health_address) == (REDIS.url, None, None)
+    assert (settings.events.url, settings.events.user, settings.health_address) == (REDIS.url, None, "")
     assert settings.redis.password == settings.events.password == REDIS.password
     assert not settings.check_config
+
+
+def test_no_two_of_them_listen_on_the_address_of_a_file_that_all_read(
+    staff: Staff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "borg.toml"
+    file.write_text('health_address = "127.0.0.1:9000"\n[agent]\nhealth_address = "127.0.0.1:9001"\n')
+    monkeypatch.setenv("BORG_CONFIG", str(file))
+    monkeypatch.setenv("BORG_MONITOR_HEALTH_ADDRESS", "127.0.0.1:9002")
+    for name, value in staff_environment(REDIS).items():
+        monkeypatch.setenv(name, value)
+    assert [AgentSettings.load(post.command[4:]).health_address for post in staff.agents] == ["", "", ""]
+    assert [MonitorSettings.load(post.command[4:]).health_address for post in staff.monitors] == ["127.0.0.1:9002"]
+    assert [LogshipperSettings.load(post.command[4:]).health_address for post in staff.shippers] == [""]
 
 
 def test_what_a_user_tunes_reaches_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
