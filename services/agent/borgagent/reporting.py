@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from dataclasses import replace
 
 import anyio
@@ -11,6 +12,7 @@ from borgagent.events import tell_report
 from borgagent.learning import LearningProgress
 from borgagent.state import AgentState
 from borgcore.events import Publisher
+from borgcore.grid import Grid
 from borgcore.health import Health
 from borgcore.reports import AgentReport, LearnerReport, write_report
 
@@ -25,18 +27,29 @@ class Reporter:
         self._redis = redis
         self._publisher = publisher
         self._state = state
+        self._measured = anyio.Event()
+        self._unwritten: deque[AgentReport] = deque(maxlen=1)
         self._at_s = self._taken_at_s = time.monotonic()
         self._acted = replace(state.acting)
         self._paused_s = 0.0
         self._learned: LearningProgress | None = None
 
-    async def run(self) -> None:
-        """Write and publish a report each period until cancelled."""
+    async def publish(self) -> None:
+        """Publish a report each period until cancelled, also while Redis is away: the log may be elsewhere."""
+        grid = Grid(REPORT_PERIOD_S)
         while True:
-            await anyio.sleep(REPORT_PERIOD_S)
+            await grid.wait()
             report = self.measure()
             tell_report(self._publisher, self._state, report)
-            await write_report(self._redis, self._state.settings.run, report)
+            self._unwritten.append(report)
+            self._measured.set()
+
+    async def write(self) -> None:
+        """Write the newest report to Redis, as often as there is one, until cancelled."""
+        while True:
+            await self._measured.wait()
+            self._measured = anyio.Event()
+            await write_report(self._redis, self._state.settings.run, self._unwritten.pop())
             self._taken_at_s = time.monotonic()
 
     async def keep_ready(self, health: Health) -> None:

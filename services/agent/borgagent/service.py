@@ -79,7 +79,8 @@ async def _take_part(
         with tell_run(publisher, state, device, address_of(redis)):
             async with anyio.create_task_group() as background:
                 background.start_soon(membership.hold)
-                background.start_soon(reporter.run)
+                background.start_soon(reporter.publish)
+                background.start_soon(reporter.write)
                 background.start_soon(reporter.keep_ready, health)
                 await Agent(redis, publisher, state, spec, device).work(intake, background)
                 background.cancel_scope.cancel()

@@ -12,9 +12,9 @@ from borgcore.connection import is_outage, is_refusal, server_error
 from borgcore.events import Event, open_publisher
 from borgcore.events.metrics import publisher_metrics
 from borgcore.events.monitoring import MemorySampled
+from borgcore.grid import Grid
 from borgcore.health import Health, open_health
 from borgmonitor.conditions import Condition, InsertWatch, conditions_of
-from borgmonitor.grid import Grid
 from borgmonitor.metrics import sample_metrics
 from borgmonitor.nodes import Nodes, Reply, check_settings
 from borgmonitor.sample import sample_of

@@ -138,6 +138,37 @@ async def test_an_agent_that_loses_redis_says_so_in_a_log_that_is_elsewhere(
     assert f"borg-agent: {events[-1].reason}" == line
 
 
+async def test_reports_reach_a_log_that_is_elsewhere_each_second_while_redis_is_away(
+    start_agent: StartAgent,
+    start_valkey: Callable[..., ValkeyServer],
+    short_folder: Path,
+    valkey: str,
+    redis: Redis,
+) -> None:
+    own = short_folder / "r"
+    server = start_valkey(own, appendonly="yes", appendfsync="always")
+    agent = start_agent("--events-url", valkey, url=f"unix://{own}")
+
+    async def times() -> list[datetime]:
+        told = [event for event in await read_stream(redis) if event["event"] == "agent_reported"]
+        return [datetime.fromisoformat(event["@timestamp"]) for event in told]
+
+    async def more(than: int) -> bool:
+        return len(await times()) >= than + 4
+
+    await within(lambda: more(0))
+    await to_thread.run_sync(server.stop)
+    before = len(await times())
+    await within(lambda: more(before), limit_s=10.0)
+    await to_thread.run_sync(server.start)
+    await agent.says("redis_regained")
+    agent.terminate()
+    assert await agent.ended() == 0
+    gaps_s = [(after - earlier).total_seconds() for earlier, after in pairwise(await times())]
+    assert statistics.median(gaps_s) < 1.2
+    assert max(gaps_s) < 3.0
+
+
 async def test_health_and_metrics_follow_the_agent_and_its_server(
     start_agent: StartAgent, start_valkey: Callable[..., ValkeyServer], short_folder: Path, unused_port: int
 ) -> None:

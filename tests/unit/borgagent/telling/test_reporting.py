@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import anyio
+import orjson
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -9,6 +10,7 @@ from borgagent.actor import Episode, Played
 from borgagent.learning import LearningProgress
 from borgagent.reporting import Reporter
 from borgagent.state import AgentState
+from borgcore.events.training import AgentReported
 from borgcore.health import Health
 from borgcore.reports import LearnerReport
 
@@ -35,23 +37,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 class FakeRedis:
-    """Takes reports, or fails as a server that is gone."""
+    """Takes reports; it hangs until ``back``, where there is one, and may be gone then."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.taken: list[int] = []
         self.gone = False
+        self.back: anyio.Event | None = None
 
-    async def hset(self, *_: object) -> None:
+    async def hset(self, _key: str, _number: str, report: bytes) -> None:
         await anyio.lowlevel.checkpoint()
+        if self.back is not None:
+            await self.back.wait()
         if self.gone:
             raise RedisConnectionError
-        self.taken += 1
+        self.taken.append(orjson.loads(report)["steps"])
 
 
 @pytest.fixture
-def reporter(clock: Clock, state: AgentState, publisher: FakePublisher) -> Reporter:
+def redis() -> FakeRedis:
+    return FakeRedis()
+
+
+@pytest.fixture
+def reporter(clock: Clock, redis: FakeRedis, state: AgentState, publisher: FakePublisher) -> Reporter:
     del clock
-    return Reporter(FakeRedis(), publisher, state)  # type: ignore[arg-type]  # fakes
+    return Reporter(redis, publisher, state)  # type: ignore[arg-type]  # fakes
 
 
 def test_rates_are_over_the_time_since_the_report_before(reporter: Reporter, clock: Clock, state: AgentState) -> None:
@@ -115,24 +125,52 @@ async def test_an_agent_is_ready_while_it_works_and_redis_takes_its_reports(
             await becomes(ready=True)
             clock.now_s += 3.5
             await becomes(ready=False)
-            reporting_scope = anyio.CancelScope()
-
-            async def report() -> None:
-                with reporting_scope:
-                    await reporter.run()
-
-            group.start_soon(report)
+            group.start_soon(reporter.publish)
+            group.start_soon(reporter.write)
             await becomes(ready=True)
-            reporting_scope.cancel()
             group.cancel_scope.cancel()
     assert not health.ready  # it has ended
 
 
-async def test_what_is_reported_is_published_also_where_redis_does_not_take_it(
-    reporter: Reporter, publisher: FakePublisher, monkeypatch: pytest.MonkeyPatch
+async def test_reports_are_published_at_their_own_pace_while_redis_hangs_and_then_the_newest_is_written(
+    reporter: Reporter,
+    redis: FakeRedis,
+    state: AgentState,
+    publisher: FakePublisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reporting, "REPORT_PERIOD_S", 0.01)
+    redis.back = anyio.Event()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(reporter.publish)
+            group.start_soon(reporter.write)
+            for number in range(1, 6):
+                state.acting.take(Played(steps=1))
+                while len(publisher.published) < number:  # noqa: ASYNC110  # a fake has no event for it
+                    await anyio.sleep(0.001)
+            assert redis.taken == []
+            redis.back.set()
+            while len(redis.taken) < 2:  # noqa: ASYNC110  # see above
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+    assert redis.taken == [1, 5]
+    steps = [event.steps for _, event in publisher.published if isinstance(event, AgentReported)]
+    assert len(steps) >= 5
+    assert (steps[0], steps[-1]) == (1, 5)
+
+
+async def test_a_redis_that_is_gone_ends_the_writing(
+    reporter: Reporter, redis: FakeRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "REPORT_PERIOD_S", 0.001)
-    reporter._redis.gone = True  # type: ignore[attr-defined]  # a fake
-    with anyio.fail_after(5), pytest.raises(RedisConnectionError):
-        await reporter.run()
-    assert [event.name for _, event in publisher.published] == ["agent_reported"]
+    redis.gone = True
+
+    async def report() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(reporter.publish)
+            group.start_soon(reporter.write)
+
+    with anyio.fail_after(5), pytest.raises(BaseExceptionGroup) as raised:
+        await report()
+    assert raised.group_contains(RedisConnectionError)

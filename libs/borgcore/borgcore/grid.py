@@ -1,4 +1,4 @@
-"""Times at which to sample: multiples of the period from the start, so that nothing drifts."""
+"""Times at which to sample or to report: multiples of the period from the start, so that nothing drifts."""
 
 import math
 

@@ -3,7 +3,7 @@ import time
 import anyio
 import pytest
 
-from borgmonitor.grid import Grid
+from borgcore.grid import Grid
 
 PERIOD_S = 0.05
 
