@@ -1,6 +1,5 @@
 """A Kafka that is killed and comes back, and one that speaks nothing but TLS."""
 
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import check_kafka
+from borgcore.events.kafka_check import check_kafka
 from borgcore.events.kafka_sender import KafkaSender, open_kafka_sender
 from borgcore.events.log import Outgoing
 from borgcore.sections import EventsSettings
 
+from .broker import run_broker
 from .kafka_log import Reader, events, join
 
 pytestmark = pytest.mark.timeout(150)
@@ -72,28 +72,19 @@ async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
     stranger.cert_pem.write_to_path(tmp_path / "stranger.pem")
     await to_thread.run_sync(private_kafka.stop)
     certificate = authority.issue_cert("127.0.0.1")
-    broker = await to_thread.run_sync(_start_tls, private_kafka.folder, kafka_libs, certificate, tmp_path / "ca.pem")
-    try:
-        settings = EventsSettings(
-            url=f"kafka+ssl://{private_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
-        )
-        with anyio.fail_after(60):
-            while True:
-                try:
-                    assert await check_kafka(settings) == f"Kafka at {private_kafka.address}, 1 broker"
-                    break
-                except EventLogError:
-                    await anyio.sleep(0.2)
-            async with open_kafka_sender(settings) as sender, join(settings) as consumer:
-                await sender.send(events(3, keys=1))
-                assert await Reader(consumer).read(3) == [event.value for event in events(3, keys=1)]
-            with pytest.raises(EventLogError, match="CERTIFICATE_VERIFY_FAILED"):
-                await check_kafka(settings.model_copy(update={"ca_file": tmp_path / "stranger.pem"}))
-            with pytest.raises(EventLogError, match="cannot be spoken to by TLS: "):
-                await check_kafka(settings.model_copy(update={"ca_file": None}))
-    finally:
-        broker.kill()
-        broker.wait(10)
+    properties = await to_thread.run_sync(_speak_tls, private_kafka.folder, certificate, tmp_path / "ca.pem")
+    settings = EventsSettings(
+        url=f"kafka+ssl://{private_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
+    )
+    async with run_broker(private_kafka.folder, kafka_libs, properties, settings):
+        assert (await check_kafka(settings, None)).startswith(f"Kafka at {private_kafka.address}, 1 broker, version ")
+        async with open_kafka_sender(settings) as sender, join(settings) as consumer:
+            await sender.send(events(3, keys=1))
+            assert await Reader(consumer).read(3) == [event.value for event in events(3, keys=1)]
+        with pytest.raises(EventLogError, match="CERTIFICATE_VERIFY_FAILED"):
+            await check_kafka(settings.model_copy(update={"ca_file": tmp_path / "stranger.pem"}), None)
+        with pytest.raises(EventLogError, match="cannot be spoken to by TLS: "):
+            await check_kafka(settings.model_copy(update={"ca_file": None}), None)
 
 
 async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[bytes]) -> None:
@@ -109,15 +100,11 @@ async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[b
                 return
 
 
-def _start_tls(folder: Path, libs: Path, certificate: trustme.LeafCert, authority: Path) -> "subprocess.Popen[bytes]":
+def _speak_tls(folder: Path, certificate: trustme.LeafCert, authority: Path) -> str:
     key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
     store = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     store += b"".join(part.bytes() for part in certificate.cert_chain_pems)
     (folder / "store.pem").write_bytes(store)
     properties = (folder / "server.properties").read_text().replace("PLAINTEXT:PLAINTEXT", "PLAINTEXT:SSL", 1)
     properties += f"ssl.keystore.type=PEM\nssl.keystore.location={folder / 'store.pem'}\n"
-    properties += f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"  # it speaks to itself, too
-    (folder / "tls.properties").write_text(properties)
-    command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{libs}/*", "kafka.Kafka"]
-    with (folder / "tls.log").open("wb") as log:
-        return subprocess.Popen([*command, str(folder / "tls.properties")], stdout=log, stderr=log)
+    return properties + f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"  # it speaks to itself, too

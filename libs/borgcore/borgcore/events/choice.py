@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from borgcore.events.kafka_client import check_kafka
+from borgcore.events.kafka_check import check_kafka
 from borgcore.events.kafka_consumer import open_kafka_consumer
 from borgcore.events.kafka_sender import open_kafka_sender
 from borgcore.events.log import Consumer, Revoked, Sender
@@ -38,14 +38,16 @@ def open_consumer(
     return open_stream_consumer(settings, run, topics, group=group, member=member)
 
 
-async def check_log(settings: EventsSettings) -> str:
-    """Verify address and credentials without joining anything; returns the log in words.
+async def check_log(settings: EventsSettings, group: str | None = None) -> str:
+    """Verify address, credentials, version and, of Kafka, permissions without joining; returns the log in words.
+
+    Kafka is asked whether it lets us read as ``group``, where one is given.
 
     Raises:
         SettingsError: the URL is wrong.
-        EventLogError: the log is absent or refuses us.
+        EventLogError: the log is absent, refuses us, is too old, or does not permit what a logshipper needs.
     """
-    return await (check_kafka(settings) if is_kafka(settings.url) else check_streams(settings))
+    return await (check_kafka(settings, group) if is_kafka(settings.url) else check_streams(settings))
 
 
 def is_kafka(url: str) -> bool:

@@ -6,7 +6,7 @@ A password that was written into the URL splits it in unexpected places, so noth
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -207,32 +207,29 @@ async def ensure_topics(settings: EventsSettings, topics: Iterable[str]) -> None
     with named_errors(where, 3 * settings.timeout_s):
         async with open_admin(settings) as admin:
             missing = sorted(wanted - set(await admin.list_topics()))
-            if not missing:
-                return
-            new = [NewTopic(name, settings.partitions, settings.replication) for name in missing]
-            try:
-                reply = await admin.create_topics(new)
-            except AttributeError:  # aiokafka trips over a controller that is None
-                raise errors.KafkaConnectionError("its brokers have no controller yet") from None
+            if missing:
+                await create_topics(admin, settings, missing)
+
+
+async def create_topics(
+    admin: AIOKafkaAdminClient, settings: EventsSettings, names: Sequence[str], *, only_ask: bool = False
+) -> None:
+    """Create topics that are missing, or only ask whether Kafka lets us.
+
+    Raises:
+        EventLogError: it does not.
+        KafkaError: it gave no answer.
+    """
+    new = [NewTopic(name, settings.partitions, settings.replication) for name in names]
+    try:
+        reply = await admin.create_topics(new, validate_only=only_ask)
+    except AttributeError:  # aiokafka trips over a controller that is None
+        raise errors.KafkaConnectionError("its brokers have no controller yet") from None
     for name, code, *rest in reply.topic_errors:
         kind = errors.for_code(code)
         if kind not in {errors.NoError, errors.TopicAlreadyExistsError}:
             raise EventLogError(
-                f"{where} does not let us create the topic {name}, which is missing: "
+                f"{address_of(settings)} does not let us create the topic {name}, which is missing: "
                 f"{kind.__name__}: {rest[0] if rest else ''}; create it with {settings.partitions} partitions; nothing "
                 "is published or read before it is there"
             )
-
-
-async def check_kafka(settings: EventsSettings) -> str:
-    """Connect, authenticate, and say in words what is there.
-
-    Raises:
-        SettingsError: the URL, the certificate file or the credentials are wrong.
-        EventLogError: Kafka is absent or refuses us.
-    """
-    where = address_of(settings)
-    with named_errors(where, 3 * settings.timeout_s):
-        async with open_admin(settings) as admin:
-            brokers = len((await admin.describe_cluster())["brokers"])
-    return f"{where}, {brokers} broker{'' if brokers == 1 else 's'}"

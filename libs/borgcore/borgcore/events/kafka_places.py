@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, OffsetAndMetadata, TopicP
 
 from borgcore.errors import EventLogError
 from borgcore.events.kafka_client import address_of, is_refusal, named_errors, open_admin
-from borgcore.events.kafka_topic_ids import TopicId, ask_topic_ids
+from borgcore.events.kafka_metadata import TopicId, ask_topic_ids
 from borgcore.events.kafka_witness import Place
 from borgcore.events.log import Chunk, Partition, Revoked
 from borgcore.sections import EventsSettings

@@ -1,14 +1,17 @@
-"""The ids of topics: a topic that is deleted and created again gets another one.
+"""What aiokafka does not ask of Kafka: the ids of topics, and what we may do with topics and a group.
 
-Metadata has them since version 10 (Kafka 2.8); aiokafka's own requests end at version 5. The layout is that of
-MetadataRequest.json and MetadataResponse.json in Kafka's source.
+A topic that is deleted and created again gets another id. Metadata has ids since version 10 (Kafka 2.8); aiokafka's own
+requests end at version 5. The layout is that of MetadataRequest.json and MetadataResponse.json in Kafka's source.
 """
 
 from collections.abc import Collection
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -23,9 +26,10 @@ from aiokafka.protocol.types import (
 
 TopicId = tuple[int, int]
 """The upper and the lower half of a UUID."""
-_METADATA = 3
+READ, WRITE = 3, 4
+"""Kafka's AclOperation: numbers of bits in what is permitted."""
+_METADATA, _DESCRIBE_GROUPS = 3, 15
 _VERSION = 10
-_NO_EXTRAS: tuple[Any, ...] = (False, False, False, {})  # neither create topics nor tell who may do what; no tags
 _NONE: TopicId = (0, 0)  # asked by name; the answer of a cluster whose topics have no ids yet
 
 
@@ -98,15 +102,33 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _TopicIds(Request[_Question]):  # type: ignore[misc]
+class _Metadata(Request[_Question]):  # type: ignore[misc]
     API_KEY = _METADATA
 
-    def __init__(self, topics: Collection[str]) -> None:
+    def __init__(self, topics: Collection[str], *, permissions: bool) -> None:
         self._topics = topics
+        self._permissions = permissions
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
         asked: list[Any] = [(*_NONE, topic, {}) for topic in self._topics]
-        return request_struct_class(asked, *_NO_EXTRAS)
+        return request_struct_class(asked, False, False, self._permissions, {})  # noqa: FBT003  # as Kafka orders them
+
+
+class _GroupQuestion(RequestStruct):  # type: ignore[misc]
+    API_KEY = _DESCRIBE_GROUPS
+    API_VERSION = 3
+    RESPONSE_TYPE = DescribeGroupsResponse_v3  # aiokafka's own request of this version expects that of version 2
+    SCHEMA = DescribeGroupsRequest_v3.SCHEMA
+
+
+class _Group(Request[_GroupQuestion]):  # type: ignore[misc]
+    API_KEY = _DESCRIBE_GROUPS
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_GroupQuestion]) -> _GroupQuestion:
+        return request_struct_class([self._group], True)  # noqa: FBT003  # tell what is permitted
 
 
 async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> dict[str, TopicId]:
@@ -120,7 +142,7 @@ async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> 
     if node is None:
         return {}
     try:
-        reply = await client.send(node, _TopicIds(topics), group=ConnectionGroup.COORDINATION)
+        reply = await client.send(node, _Metadata(topics, permissions=False), group=ConnectionGroup.COORDINATION)
     except NotImplementedError:  # a broker before 2.8
         return {}
     return {
@@ -128,3 +150,36 @@ async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> 
         for code, name, upper, lower, *_ in reply.topics
         if not code and name is not None and (upper, lower) != _NONE
     }
+
+
+async def ask_topic_permissions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> dict[str, int | None]:
+    """Ask what we may do with topics, as bits by number; None: there is none of this name.
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    reply = await _ask(admin, admin._client.get_random_node(), _Metadata(topics, permissions=True))  # noqa: SLF001  # see above
+    permitted: dict[str, int | None] = {}
+    for code, name, _, _, _, _, bits, _ in reply.topics:
+        permitted[name] = 0 if code == TopicAuthorizationFailedError.errno else bits
+        if code == UnknownTopicOrPartitionError.errno:
+            permitted[name] = None
+    return permitted
+
+
+async def ask_group_permissions(admin: AIOKafkaAdminClient, group: str) -> int:
+    """Ask what we may do with a group, as bits by number, whether it exists or not.
+
+    Raises:
+        KafkaError: its coordinator does not answer.
+    """
+    try:
+        reply = await _ask(admin, await admin.find_coordinator(group), _Group(group))
+    except GroupAuthorizationFailedError:
+        return 0
+    [(code, *_, bits)] = reply.groups
+    return 0 if code == GroupAuthorizationFailedError.errno else int(bits)
+
+
+async def _ask(admin: AIOKafkaAdminClient, node: int, request: Request[Any]) -> Any:
+    return await admin._client.send(node, request)  # noqa: SLF001  # see above

@@ -1,0 +1,106 @@
+"""What ``--check-config`` finds in a real Kafka, and in one that permits only what is listed."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
+from anyio import to_thread
+from pydantic import SecretStr
+
+from borgcore.errors import EventLogError
+from borgcore.events import check_log
+from borgcore.events.kafka_check import check_kafka
+from borgcore.events.kafka_client import ensure_topics, open_admin
+from borgcore.sections import EventsSettings
+
+from .broker import run_broker
+
+TOPIC, GROUP = 2, 3  # Kafka's ResourceType
+LITERAL, ALLOW = 3, 3
+READ, WRITE, CREATE, DESCRIBE = 3, 4, 5, 8
+pytestmark = pytest.mark.timeout(150)
+
+
+async def test_what_is_there_is_said_with_its_version_and_what_is_missing_is_not_created(kafka: EventsSettings) -> None:
+    where = f"Kafka at {kafka.url.removeprefix('kafka://')}, 1 broker, version 4.0 or newer"
+    names = [kafka.prefix + topic for topic in ("training_log", "memory_monitoring", "dead_letter")]
+    with anyio.fail_after(30):
+        for _ in range(2):
+            assert await check_log(kafka, "nobody-yet") == f"{where}; topics to be created: {', '.join(names)}"
+        await ensure_topics(kafka, ["training_log", "dead_letter"])
+        assert await check_log(kafka) == f"{where}; topics to be created: {names[1]}"
+        await ensure_topics(kafka, ["memory_monitoring"])
+        assert await check_log(kafka, "nobody-yet") == where
+
+
+async def test_missing_topics_that_cannot_be_created_are_said(kafka: EventsSettings) -> None:
+    with anyio.fail_after(30), pytest.raises(EventLogError, match="missing: InvalidReplicationFactorError"):
+        await check_log(kafka.model_copy(update={"replication": 7}))
+
+
+@pytest.fixture
+async def guarded(
+    private_kafka: Any, kafka_libs: Path, unused_port: int
+) -> AsyncIterator[tuple[EventsSettings, EventsSettings]]:
+    """A Kafka with access control: who may do everything, and who may do nothing."""
+    folder, port = private_kafka.folder, unused_port
+    await to_thread.run_sync(private_kafka.stop)
+    listeners = f"PLAINTEXT://{private_kafka.address},SASL_PLAINTEXT://127.0.0.1:{port}"
+    properties = (folder / "server.properties").read_text() + (
+        f"listeners={listeners},CONTROLLER://127.0.0.1:{private_kafka.controller_port}\nadvertised.listeners={listeners}\n"
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n"
+    )
+    anybody = EventsSettings(url=f"kafka://{private_kafka.address}")
+    user = EventsSettings(url=f"kafka://127.0.0.1:{port}", user="test", password=SecretStr("test-secret"), sasl="PLAIN")
+    async with run_broker(folder, kafka_libs, properties, anybody):
+        yield anybody, user
+
+
+async def allow(admin: AIOKafkaAdminClient, kind: int, name: str, operation: int) -> None:
+    request = CreateAclsRequest(kind, name, LITERAL, "User:test", "*", operation, ALLOW)
+    reply = await admin._client.send(admin._client.get_random_node(), request)
+    assert [code for code, _ in reply.creation_responses] == [0]
+
+
+async def test_every_permission_that_is_missing_is_named_at_once(
+    guarded: tuple[EventsSettings, EventsSettings],
+) -> None:
+    anybody, user = guarded
+    where = f"Kafka at {user.url.removeprefix('kafka://')}"
+
+    async def finds(text: str) -> None:
+        """Wait until it does: the broker heeds a rule a little later than it has taken it."""
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    found = await check_kafka(user, "g")
+                except EventLogError as error:
+                    found = str(error)
+                if found.startswith(f"{where}{text}"):
+                    return
+                await anyio.sleep(0.1)
+
+    def denied(*what: str) -> str:
+        return f" does not permit this user what is needed: to {', to '.join(what)}; nothing is read before it does"
+
+    reads = ["read the topic training_log", "read the topic memory_monitoring"]
+    writes = ["write the topic memory_monitoring", "write the topic dead_letter"]
+    await finds(denied(*reads, *writes, "read as the group g"))
+    await ensure_topics(anybody, ["training_log", "memory_monitoring"])
+    async with open_admin(anybody) as admin:
+        await allow(admin, TOPIC, "training_log", READ)
+        await allow(admin, TOPIC, "memory_monitoring", DESCRIBE)
+        await allow(admin, GROUP, "g", DESCRIBE)
+        await finds(denied(reads[1], *writes, "read as the group g"))
+        await allow(admin, TOPIC, "memory_monitoring", READ)
+        await allow(admin, TOPIC, "memory_monitoring", WRITE)
+        await allow(admin, GROUP, "g", READ)
+        await finds(denied(writes[1]))
+        await allow(admin, TOPIC, "dead_letter", WRITE)
+        await finds(" does not let us create the topic dead_letter, which is missing: TopicAuthorizationFailedError")
+        await allow(admin, TOPIC, "dead_letter", CREATE)
+        await finds(", 1 broker, version 4.0 or newer; topics to be created: dead_letter")
