@@ -27,6 +27,7 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     await _finish(producer._sender.close())  # noqa: SLF001  # there is no public way, here and below
     accumulator = producer._message_accumulator  # noqa: SLF001  # see above
     left = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]  # noqa: SLF001  # see above
+    accumulator._pending_batches.update(left)  # noqa: SLF001  # see above; one to be sent again is not there, and missed
     accumulator.fail_all(KafkaConnectionError("given up"))  # else stop waits for them
     for future in chain.from_iterable((batch.future, batch._drain_waiter) for batch in left):  # noqa: SLF001  # see above
         if future.done() and not future.cancelled():
