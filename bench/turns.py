@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,17 +24,23 @@ SETTLE_S = 1.0
 TICKS_PER_CPU_S = os.sysconf("SC_CLK_TCK")
 
 
+class Pace(NamedTuple):
+    """Steps by wall-clock and by CPU time."""
+
+    steps_per_s: float
+    steps_per_cpu_s: float
+
+
 @dataclass
 class Player:
     """A real agent that only plays, and what its turns gave."""
 
     process: "subprocess.Popen[bytes]"
     port: int
-    steps_per_s: list[float] = field(default_factory=list)
-    steps_per_cpu_s: list[float] = field(default_factory=list)
+    paces: list[Pace] = field(default_factory=list)
 
-    def steps(self) -> float | None:
-        """Steps by its /metrics; None before it plays."""
+    def sample(self, name: str) -> float | None:
+        """One number of its /metrics; None where there is none yet."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", "/metrics")
@@ -43,25 +50,32 @@ class Player:
         finally:
             connection.close()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return next((sample.value for sample in samples if sample.name == "borg_agent_steps_total"), None) or None
+        return next((sample.value for sample in samples if sample.name == name), None)
+
+    def steps(self) -> float | None:
+        """Steps; None before it plays."""
+        return self.sample("borg_agent_steps_total") or None
 
     def cpu_s(self) -> float:
         """CPU time that its process has used, seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_CPU_S
 
-    def turn(self, seconds: float) -> None:
-        """Let it play for a while, alone."""
-        self.process.send_signal(signal.SIGCONT)
+    def measure(self, seconds: float) -> None:
+        """Watch it play for a while."""
         time.sleep(SETTLE_S)
         began_s, used_s, before = time.monotonic(), self.cpu_s(), self.steps()
         time.sleep(seconds)
         played, elapsed_s, cpu_s = self.steps(), time.monotonic() - began_s, self.cpu_s() - used_s
-        self.process.send_signal(signal.SIGSTOP)
         if before is None or played is None:
             sys.exit("an agent stopped answering before the measurement had ended; its last line stands above")
-        self.steps_per_s.append((played - before) / elapsed_s)
-        self.steps_per_cpu_s.append((played - before) / cpu_s)
+        self.paces.append(Pace((played - before) / elapsed_s, (played - before) / cpu_s))
+
+    def turn(self, seconds: float) -> None:
+        """Let it play for a while, alone."""
+        self.process.send_signal(signal.SIGCONT)
+        self.measure(seconds)
+        self.process.send_signal(signal.SIGSTOP)
 
 
 def measure_pace(logs: dict[str, EventsSettings], valkey: Path, options: argparse.Namespace) -> None:
@@ -70,7 +84,8 @@ def measure_pace(logs: dict[str, EventsSettings], valkey: Path, options: argpars
     try:
         for name, log in logs.items():
             progress(f"starting an agent that publishes to {name}")
-            players[name] = _start(name, log, valkey, options.game)
+            players[name] = start_player(name, log, valkey, options.game)
+            players[name].process.send_signal(signal.SIGSTOP)
         for number in range(options.rounds):
             progress(f"round {number + 1} of {options.rounds}")
             turns = list(players.values())
@@ -82,17 +97,21 @@ def measure_pace(logs: dict[str, EventsSettings], valkey: Path, options: argpars
             player.process.wait()
     params = {"game": options.game, "rounds": options.rounds, "seconds": options.seconds, "cpus": os.cpu_count()}
     for name, player in players.items():
-        report("steps_per_s", statistics.median(player.steps_per_s), "1/s", params | {"log": name})
-        report("steps_per_cpu_s", statistics.median(player.steps_per_cpu_s), "1/s", params | {"log": name})
+        for metric in Pace._fields:
+            median = statistics.median(getattr(pace, metric) for pace in player.paces)
+            report(metric, median, "1/s", params | {"log": name})
     away = players.pop("kafka-away")
     for name, player in players.items():
-        for metric in ("steps_per_s", "steps_per_cpu_s"):
-            pairs = zip(getattr(away, metric), getattr(player, metric), strict=True)
-            ratio = statistics.median(without / with_log for without, with_log in pairs)
+        for metric in Pace._fields:
+            pairs = zip(away.paces, player.paces, strict=True)
+            ratio = statistics.median(
+                getattr(without, metric) / getattr(with_log, metric) for without, with_log in pairs
+            )
             report(f"{metric}_away_over_up", ratio, "1", params | {"log": name})
 
 
-def _start(name: str, log: EventsSettings, valkey: Path, game: str) -> Player:
+def start_player(name: str, log: EventsSettings, valkey: Path, game: str) -> Player:
+    """Start an agent that only plays, and wait until it does."""
     port = free_port()
     command = [sys.executable, "-m", "borgagent.main", "--redis-url", f"unix://{valkey}", "--run", f"{RUN}-{name}"]
     command += ["--game", game, "--learn", "never", "--replay.samples-per-insert", "0", "--replay.capacity", "20000"]
@@ -107,7 +126,6 @@ def _start(name: str, log: EventsSettings, valkey: Path, game: str) -> Player:
             player.process.kill()
             sys.exit("an agent did not begin to play; its last line stands above")
         time.sleep(0.2)
-    player.process.send_signal(signal.SIGSTOP)
     return player
 
 
