@@ -136,6 +136,45 @@ async def test_a_proxy_that_refuses_everything_holds_everything_and_buries_nothi
     assert shipper.lines("records_refused") == []
 
 
+async def test_a_server_that_refuses_every_request_holds_everything_and_buries_nothing(
+    kafka: EventsSettings, elastic: Elastic, gateway: Gateway, make_shipper: Callable[..., Shipper]
+) -> None:
+    events = make_events(COUNT, "refuses")
+
+    async def refuse(_body: bytes, _forward: Forward) -> Answer:  # rest.action.multi.allow_explicit_index: false
+        return 400, _refusal("illegal_argument_exception", "explicit index in bulk is not allowed")
+
+    gateway.fault = refuse
+    await send(kafka, "refuses", events.values())
+    shipper = make_shipper(kafka, elastic, gateway.url, **SMALL_BATCHES)
+    shipper.start()
+    await until(lambda: _unhealthy(shipper, "explicit index"), "it is unhealthy and says why", shipper.log)
+    before = gateway.bulks
+    await anyio.sleep(3.0)
+    assert gateway.bulks - before < 60  # three batches, about one try of two requests a second each
+    gateway.fault = None
+    await expect(elastic, events, shipper)
+    assert shipper.lines("records_refused") == []
+
+
+async def test_documents_that_break_whole_requests_are_found_and_become_dead_letters(
+    kafka: EventsSettings, elastic: Elastic, gateway: Gateway, make_shipper: Callable[..., Shipper]
+) -> None:
+    events = make_events(COUNT, "breaks")
+    bad = list(events)[::700]
+
+    async def break_at(body: bytes, forward: Forward) -> Answer:
+        broken = any(name.encode() in body for name in bad)
+        return (400, _refusal("some_exception", "it cannot be read")) if broken else await forward(body)
+
+    gateway.fault = break_at
+    await send(kafka, "breaks", events.values())
+    shipper = make_shipper(kafka, elastic, gateway.url)
+    shipper.start()
+    await until(lambda: _counts(shipper, "dead_letters", len(bad)), "those to blame are dead letters", shipper.log)
+    await expect(elastic, {name: value for name, value in events.items() if name not in bad}, shipper)
+
+
 async def test_a_reply_that_is_lost_after_it_was_applied_doubles_nothing(
     kafka: EventsSettings, elastic: Elastic, gateway: Gateway, make_shipper: Callable[..., Shipper]
 ) -> None:
@@ -201,6 +240,10 @@ async def test_a_read_only_index_holds_what_is_for_it_and_is_named(
     assert await elastic.count() == 100
     await elastic.call("PUT", f"{index}/_settings", {"index.blocks.write": None})
     await expect(elastic, events, shipper)
+
+
+def _refusal(kind: str, reason: str) -> bytes:
+    return orjson.dumps({"error": {"type": kind, "reason": reason}, "status": 400})
 
 
 def _with(value: bytes, **fields: Any) -> bytes:

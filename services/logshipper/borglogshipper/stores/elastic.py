@@ -1,23 +1,20 @@
 """The store in Elasticsearch: one ``_bulk`` request for each write, one index for each topic and month."""
 
-import logging
-import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from ssl import SSLError
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import orjson
-from elastic_transport import ConnectionTimeout, NodeConfig, SerializerCollection, TlsError, TransportError
-from elasticsearch import ApiError, AsyncElasticsearch, ElasticsearchWarning, UnsupportedProductError
+from elastic_transport import ConnectionTimeout, TlsError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
-from borgcore.errors import SettingsError
 from borgcore.events.schema import TOPICS
 from borgcore.events.templates import index_template
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.answers import read_error, read_verdicts
+from borglogshipper.stores.elastic_client import Address, make_client
 from borglogshipper.stores.store import (
     Documents,
     StoreBusyError,
@@ -28,7 +25,6 @@ from borglogshipper.stores.store import (
 )
 
 CLOSE_TIMEOUT_S = 2.0
-CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say
 MAJOR = 8  # version of the servers that the client is for
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
@@ -37,32 +33,6 @@ _INDEX_PRIVILEGES = ["create_doc", "read"]
 _MAKE_PRIVILEGES = ["auto_configure", "create_index"]  # one of them
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
-
-# The client logs each failed try of a node; the pipeline says an outage once.
-logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
-
-
-class Address(NamedTuple):
-    """Where an Elasticsearch listens."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str = ""
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}{self.path}"
-
-
-class _AsIs(SerializerCollection):
-    """Bodies are bytes both ways: not joined anew, and an answer of any type arrives instead of an error."""
-
-    def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002  # the client's signature
-        return bytes(data)
-
-    def loads(self, data: bytes, mimetype: str | None = None) -> Any:  # noqa: ARG002  # the client's signature
-        return data
 
 
 class _Heads(dict[str, bytes]):
@@ -118,8 +88,23 @@ class ElasticStore:
         parts[1:-1:4] = map(str.encode, documents.ids)
         parts[3:-1:4] = documents.bodies
         parts[0], parts[-1] = parts[0][1:], b"\n"
-        answer = await self._send("POST", _BULK, b"".join(parts), _NDJSON)
+        try:
+            answer = await self._send("POST", _BULK, b"".join(parts), _NDJSON)
+        except StoreRefusedError as error:
+            await self._hold_if_all_is_refused(documents.indices[0], error)
+            raise
         return read_verdicts(answer, documents.indices, self._prefix, self._where)
+
+    async def _hold_if_all_is_refused(self, index: str, refusal: StoreRefusedError) -> None:
+        """Send a request that no document can break: where that is refused, too, no document is to blame.
+
+        So it is where the server allows no index to be named in a request, or a proxy changes its path. Elsewhere the
+        server takes it and refuses its one item, which is no object; nothing is stored either way.
+        """
+        try:
+            await self._send("POST", _BULK, self._heads[index][1:] + b'none"}}\n0\n', _NDJSON)
+        except (StoreRefusedError, StoreTooLargeError):
+            raise StoreHeldError(f"{refusal}; it refuses a request without documents, too") from None
 
     async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
         """Fetch documents by one ``_mget`` request, see :meth:`.Store.read`."""
@@ -197,52 +182,12 @@ async def open_elastic(settings: StoreSettings, address: Address) -> AsyncIterat
     Raises:
         SettingsError: the certificate file is wrong.
     """
-    client = await anyio.to_thread.run_sync(_make_client, settings, address)
+    client = await anyio.to_thread.run_sync(make_client, settings, address)
     try:
         yield ElasticStore(client, address, settings)
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
             await client.close()
-
-
-def _make_client(settings: StoreSettings, address: Address) -> AsyncElasticsearch:
-    """Make the client, which reads the certificate file; ours are the retries, the parsing and what is said."""
-    warnings.filterwarnings("ignore", category=ElasticsearchWarning)  # of old templates and the like, once a request
-    warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)  # a send of it takes 1 ms
-    options: dict[str, Any] = {}
-    if settings.api_key is not None:
-        options["api_key"] = settings.api_key.get_secret_value()
-    elif settings.user is not None and settings.password is not None:
-        options["basic_auth"] = (settings.user, settings.password.get_secret_value())
-    if settings.ca_file is not None:
-        if address.scheme != "https":
-            raise SettingsError(
-                "store ca_file: found one beside an http:// url, expected https://; nothing was started"
-            )
-        if not settings.ca_file.is_file():
-            raise SettingsError(
-                f"store ca_file: {settings.ca_file} is no file; expected a PEM certificate authority; "
-                "nothing was started"
-            )
-        options["ca_certs"] = str(settings.ca_file)
-    try:
-        client = AsyncElasticsearch(
-            [NodeConfig(address.scheme, address.host, address.port, path_prefix=address.path)],
-            request_timeout=settings.timeout_s,
-            connections_per_node=CONNECTIONS,
-            max_retries=0,
-            retry_on_timeout=False,
-            retry_on_status=(),
-            meta_header=False,
-            **options,
-        )
-    except SSLError:
-        raise SettingsError(
-            f"store ca_file: {settings.ca_file} holds no certificate; expected a PEM certificate authority; "
-            "nothing was started"
-        ) from None
-    client.transport.serializers = _AsIs()
-    return client
 
 
 def _parse(answer: bytes) -> Any:

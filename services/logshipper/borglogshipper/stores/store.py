@@ -66,7 +66,7 @@ class StoreTooLargeError(BorgError):
 
 
 class StoreRefusedError(BorgError):
-    """The request as a whole is refused (400): some document in it breaks it; send it in parts to find which."""
+    """The request as a whole is refused (400), others are not: some document in it breaks it; send it in parts."""
 
 
 class Store(Protocol):

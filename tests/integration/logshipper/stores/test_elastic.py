@@ -9,7 +9,7 @@ from borgcore.events.schema import TOPICS
 from borgcore.events.templates import index_template
 from borglogshipper.settings import StoreSettings
 from borglogshipper.stores.choice import open_store
-from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, Verdict
+from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, StoreRefusedError, Verdict
 
 from .conftest import Server
 from .samples import make_documents, report
@@ -171,6 +171,17 @@ async def test_a_name_that_no_index_can_have_is_held(elastic: Store, server: Ser
             f"[{server.prefix}UPPER-2026.11], must be lowercase",
         )
     }
+
+
+async def test_a_document_that_breaks_a_whole_request_is_refused_and_the_look_for_who_is_to_blame_stores_nothing(
+    elastic: Store, server: Server
+) -> None:
+    with anyio.fail_after(30):
+        await elastic.prepare()
+        with pytest.raises(StoreRefusedError, match=r"answered 400 action_request_validation_exception: .*: id "):
+            await elastic.write(one(id_="x" * 513))
+        await server.ask("POST", f"/{server.prefix}{INDEX}/_refresh")
+        assert (await server.ask("GET", f"/{server.prefix}{INDEX}/_count"))["count"] == 0
 
 
 async def test_a_foreign_template_for_the_same_indices_holds_the_preparation(elastic: Store, server: Server) -> None:

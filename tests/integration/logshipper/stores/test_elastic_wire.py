@@ -26,6 +26,7 @@ from tests.sink import PRODUCT, Answer, Sink, open_sink
 INDEX = "training_log-2026.11"
 TWO = Documents([INDEX, "memory_monitoring-2026.11"], ["a", "b"], [b'{"a":1}', b'{"b":2}'])
 CREATED = b'{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}'
+REFUSAL = b'{"error":{"type":"t","reason":"r"}}'
 HTML = {"Content-Type": "text/html"}
 JSON = {"Content-Type": "application/json"}
 Call = Callable[[Store], Coroutine[Any, Any, object]]
@@ -102,7 +103,6 @@ async def test_credentials_are_sent_and_never_said(sink: Sink, settings: dict[st
         ),
         (Answer(200, CREATED, PRODUCT | {"Content-Type": "image/png"}), None, ""),
         (Answer(302, b"", {"Location": "/elsewhere"}), StoreHeldError, "answered 404 'not here'"),
-        (Answer(400, b'{"error":{"type":"t","reason":"r"}}'), StoreRefusedError, "answered 400 t: r"),
         (Answer(403, b"Forbidden", HTML), StoreHeldError, "answered 403 'Forbidden'"),
         (Answer(404, b'{"error":"no handler"}'), StoreHeldError, "answered 404 no handler"),
         (Answer(413, b"<html>Too large</html>", HTML), StoreTooLargeError, "answered 413 '<html>Too large</html>'"),
@@ -127,6 +127,30 @@ async def test_an_answer_to_the_whole_request_is_said_with_address_status_and_re
             assert text in str(failed.value)
             assert "\n" not in str(failed.value)
     assert [request.target.startswith("/_bulk") for request in sink.requests].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "text"),
+    [
+        (Answer(200, b'{"errors":true,"items":[{"create":{"status":400}}]}'), StoreRefusedError, "400 t: r"),
+        (Answer(400, REFUSAL), StoreHeldError, "400 t: r; it refuses a request without documents, too"),
+        (Answer(413), StoreHeldError, "400 t: r; it refuses a request without documents, too"),
+        (Answer(400, b"<html>Bad Request</html>", HTML), StoreHeldError, "400 '<html>Bad Request</html>'"),
+        (Answer(401, b'{"error":{"type":"t","reason":"r"}}'), StoreHeldError, "401 t: r"),
+        (Answer(503, b"", {}), StoreBusyError, "503 ''"),
+        (Answer(dropped=True), StoreBusyError, "cannot be reached"),
+    ],
+)
+async def test_a_request_refused_as_a_whole_is_blamed_on_documents_only_where_one_without_any_is_taken(
+    scripted: Store, sink: Sink, second: Answer, kind: type[Exception], text: str
+) -> None:
+    sink.answers += [Answer(400, REFUSAL), second]
+    with anyio.fail_after(5), pytest.raises(kind) as failed:
+        await scripted.write(TWO)
+    assert type(failed.value) is kind
+    assert text in str(failed.value)
+    assert sink.requests[1].target == sink.requests[0].target
+    assert sink.requests[1].body == b'{"create":{"_index":"training_log-2026.11","_id":"none"}}\n0\n'
 
 
 async def test_no_answer_in_time_leaves_it_open_what_was_stored(sink: Sink) -> None:
