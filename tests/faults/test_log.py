@@ -12,6 +12,7 @@ from anyio import to_thread
 from borgcore.events import DEAD_LETTER
 from borgcore.sections import EventsSettings
 
+from .looks import at_least, has_shipped
 from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, expect, make_events, send, until
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 10)
@@ -29,7 +30,7 @@ async def test_a_second_shipper_that_joins_and_leaves_loses_and_doubles_nothing(
     two.start()
     await two.wait_ready()
     await send(kafka, "members", values[RECORDS // 4 : RECORDS // 2])
-    await until(lambda: _has_shipped(two), "the second one ships, too", two.log)
+    await until(lambda: has_shipped(two), "the second one ships, too", two.log)
     await send(kafka, "members", values[RECORDS // 2 :])
     assert await to_thread.run_sync(two.stop) == 0
     await expect(elastic, events, one)
@@ -44,7 +45,7 @@ async def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothi
     shipper = make_shipper(log, elastic, **SMALL_BATCHES)
     shipper.start()
     await send(log, "broker", values[:3_000])
-    await until(lambda: _has_shipped(shipper), "it ships", shipper.log)
+    await until(lambda: has_shipped(shipper), "it ships", shipper.log)
     await to_thread.run_sync(private_kafka.kill)
     await to_thread.run_sync(private_kafka.start)
     await send(log, "broker", values[3_000:])
@@ -61,7 +62,7 @@ async def test_a_topic_that_is_deleted_and_made_anew_loses_no_record_of_the_new_
     shipper.start()
     await send(kafka, "old", old.values())
     await send(kafka, "old", foreign["old"])
-    await until(lambda: _count(elastic, 2_300), "the old topic's documents", shipper.log)
+    await until(lambda: at_least(elastic, 2_300), "the old topic's documents", shipper.log)
     topic = f"{kafka.prefix}training_log"
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
@@ -77,7 +78,7 @@ async def test_a_topic_that_is_deleted_and_made_anew_loses_no_record_of_the_new_
         await admin.close()
     await send(kafka, "new", new.values())
     await send(kafka, "new", foreign["new"])
-    await until(lambda: _count(elastic, 5_600), "all documents of both topics", shipper.log)
+    await until(lambda: at_least(elastic, 5_600), "all documents of both topics", shipper.log)
     assert await to_thread.run_sync(shipper.stop) == 0
     found = await elastic.documents()
     assert len(found) == 5_600
@@ -115,16 +116,6 @@ async def test_poison_records_become_dead_letters_and_hold_nothing_up(
     assert [letter["value_base64"] for letter in letters if "value" not in letter] == ["//4A"]
     assert all(letter["topic"] == "training_log" and letter["reason"] for letter in letters)
     assert len({(letter["partition"], letter["position"]) for letter in letters}) == len(letters) == len(poison)
-
-
-async def _count(elastic: Elastic, count: int) -> bool:
-    return await elastic.count() >= count
-
-
-async def _has_shipped(shipper: Shipper) -> bool:
-    _, text = await shipper.page("/metrics")
-    lines = [line for line in text.splitlines() if line.startswith("borg_logshipper_documents_total{")]
-    return any(float(line.rsplit(" ", 1)[1]) > 0 for line in lines)
 
 
 async def _dead_letters(kafka: EventsSettings, count: int) -> list[dict[str, Any]]:
