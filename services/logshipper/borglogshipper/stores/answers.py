@@ -19,6 +19,7 @@ from borglogshipper.stores.store import (
 LONGEST_REASON = 300
 _OK, _CREATED, _BAD_REQUEST, _TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_MANY = 200, 201, 400, 408, 409, 413, 429
 _SERVER_ERROR = 500
+_BLOCK = "cluster_block_exception"
 _NO_ERRORS, _CREATED_ITEM = b'{"errors":false,"items":[', b'{"create":{"status":201}}'
 _MENDABLE_TYPES = frozenset(
     {
@@ -75,7 +76,7 @@ def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
     if status == _CONFLICT:
         return Verdict(Outcome.PRESENT)
     kind, reason = ("", "") if error is None else (str(error.get("type", "")), str(error.get("reason", "")))
-    if status == _TOO_MANY or status >= _SERVER_ERROR:
+    if _is_passing(status, kind):
         outcome = Outcome.BUSY
     elif status == _TOO_LARGE or (
         status == _BAD_REQUEST and kind not in _MENDABLE_TYPES and not _is_mendable_reason(reason)
@@ -88,23 +89,28 @@ def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
 
 def read_error(status: int, body: object, where: str) -> BorgError:
     """Make the error that an answer to a whole request stands for."""
-    text = f"{where} answered {status} {_describe(body)}"
-    if status in {_TIMEOUT, _TOO_MANY} or status >= _SERVER_ERROR:
+    text, error = f"{where} answered {status} {_describe(body)}", _find_error(body)
+    if _is_passing(status, error.get("type") if isinstance(error, dict) else None):
         return StoreBusyError(text)
     if status == _TOO_LARGE:
         return StoreTooLargeError(text)
-    if status == _BAD_REQUEST and _is_elastic(body):
+    if status == _BAD_REQUEST and error is not None:
         return StoreRefusedError(text)
     return StoreHeldError(text)  # also a proxy's 400, which no document is to blame for
 
 
-def _is_elastic(body: object) -> bool:
-    """Whether an error is Elasticsearch's own."""
+def _is_passing(status: int, kind: object) -> bool:
+    """Whether it is a matter of patience; a 429 is none where it stands for a full disk, which blocks its indices."""
+    return status == _TIMEOUT or status >= _SERVER_ERROR or (status == _TOO_MANY and kind != _BLOCK)
+
+
+def _find_error(body: object) -> Any:
+    """Elasticsearch's own error; None where it was a proxy that answered."""
     try:
         found = orjson.loads(body) if isinstance(body, bytes) else None
     except ValueError:
-        return False
-    return isinstance(found, dict) and "error" in found
+        return None
+    return found.get("error") if isinstance(found, dict) else None
 
 
 def _describe(body: object) -> str:

@@ -18,7 +18,7 @@ class Outcome(Enum):
     BUSY = "busy"
     """Not now (429, 5xx): send this one again."""
     HELD = "held"
-    """Not before a person has mended something (403, 404, a closed or read-only index, no shards left)."""
+    """Not before a person has mended something (403, 404, a closed or read-only index, a full disk, no shards left)."""
 
 
 @dataclass(frozen=True, slots=True)

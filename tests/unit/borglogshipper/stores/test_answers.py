@@ -36,7 +36,9 @@ def judge(status: int, kind: str = "", reason: str = "") -> Verdict:
     [
         (409, "version_conflict_engine_exception", "document already exists", Outcome.PRESENT),
         (429, "es_rejected_execution_exception", "queue is full", Outcome.BUSY),
-        (429, "cluster_block_exception", "disk usage exceeded flood-stage watermark", Outcome.BUSY),
+        (429, "cluster_block_exception", "disk usage exceeded flood-stage watermark", Outcome.HELD),
+        (408, "", "", Outcome.BUSY),
+        (503, "cluster_block_exception", "blocked by: [SERVICE_UNAVAILABLE/2/no master]", Outcome.BUSY),
         (500, "illegal_state_exception", "", Outcome.BUSY),
         (503, "unavailable_shards_exception", "primary shard is not active", Outcome.BUSY),
         (401, "security_exception", "missing authentication credentials", Outcome.HELD),
@@ -145,6 +147,12 @@ def test_an_answer_to_a_whole_request_is_an_error_with_status_and_reason(status:
     error = read_error(status, body, WHERE)
     assert type(error) is kind
     assert str(error) == f"{WHERE} answered {status} some_exception: this and that"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, StoreHeldError), (503, StoreBusyError)])
+def test_a_block_needs_a_person_unless_it_is_the_servers_own_start(status: int, kind: type[Exception]) -> None:
+    body = orjson.dumps({"error": {"type": "cluster_block_exception", "reason": "blocked"}, "status": status})
+    assert type(read_error(status, body, WHERE)) is kind
 
 
 @pytest.mark.parametrize(
