@@ -118,10 +118,13 @@ class Shipper:
         self._gathered = _Gathered()
 
     async def _wait_for_slot(self) -> None:
-        """Wait until a batch may leave; reading pauses meanwhile, membership in the group does not."""
-        paused = False
+        """Wait until a batch may leave, which it may where none is under way; reading pauses meanwhile.
+
+        Membership in the group does not.
+        """
+        paused, in_flight = False, self._settings.batch.in_flight
         try:
-            while self._under_way >= self._settings.batch.in_flight or self._ledger.entered > MAX_AHEAD:
+            while self._under_way and (self._under_way >= in_flight or self._ledger.entered > MAX_AHEAD):
                 with anyio.move_on_after(KEEP_S) as waiting:
                     await self._finished.wait()
                 if waiting.cancelled_caught:

@@ -151,6 +151,18 @@ async def test_reading_stops_where_too_much_waits_behind_one_record_that_is_held
     assert len(ship.store.kept) == 201
 
 
+@pytest.mark.parametrize("size_bytes", [1_000, 1_000_000])
+async def test_more_records_than_may_wait_behind_one_are_shipped_where_they_are_read_in_one_go(
+    monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    monkeypatch.setattr(module, "MAX_AHEAD", 50)
+    ship = Ship(records=200, size_bytes=size_bytes)
+    async with shipping(ship):
+        ship.consumer.put(chunk_of(*[event_of() for _ in range(150)]))
+        await until(lambda: ship.consumer.committed == {LOG: 149})
+    assert len(ship.store.kept) == 150
+
+
 async def test_nothing_is_committed_twice() -> None:
     ship = Ship()
     async with shipping(ship):
