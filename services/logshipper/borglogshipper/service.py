@@ -42,6 +42,7 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
             open_publisher(settings.events, settings.run, settings.service) as publisher,
             consuming as consumer,
         ):
+            health.need("reading", lambda: consumer.outage)
             health.export(lambda: progress.metrics({"group": settings.group, "shipper": member}))
             health.export(lambda: publisher_metrics(publisher))
             outage_s = settings.events.outage_s

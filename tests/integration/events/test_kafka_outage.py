@@ -37,6 +37,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
             await _send(sender, events(500, "before"), acknowledged)
             await reader.read(500)
             await consumer.commit(reader.upto)
+            assert consumer.outage is None
             await _send(sender, events(500, "read in part"), acknowledged)
             await to_thread.run_sync(private_kafka.kill)
             for _ in range(2):
@@ -51,6 +52,8 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
                     await reader.fetch()
                 for _ in range(10):
                     await reader.fetch()
+                assert consumer.outage is not None
+                assert consumer.outage.startswith(f"Kafka at {private_kafka.address} cannot be reached: ")
             await to_thread.run_sync(private_kafka.start)
             await _send(sender, events(500, "after"), acknowledged)
             with anyio.fail_after(40):
@@ -59,6 +62,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
                 await consumer.bury([b"letter"])
                 await consumer.commit(reader.upto)
                 assert await consumer.lag() == 0
+            assert consumer.outage is None
     counts = Counter(entry["event"] for entry in logs)
     assert counts == {"event_log_lost": 1, "event_log_regained": 1}
     assert set(filter(None, reader.values)) - set(acknowledged) <= {events(1, "lost")[0].value}

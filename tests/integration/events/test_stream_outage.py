@@ -122,14 +122,18 @@ async def test_an_outage_that_is_too_long_is_an_error_after_which_reading_can_go
         ):
             await sender.send(numbered(TRAINING, range(3)))
             held = await fetch_all(consumer, 3)
+            assert consumer.outage is None
             await run_sync(valkey.terminate)
             assert await consumer.fetch(10, 0.05) == []
+            assert consumer.outage is not None
+            assert consumer.outage.startswith("event log: Redis at ")
             for _ in range(2):
                 with pytest.raises(EventLogError, match=r"^event log: Redis at .* cannot be reached: "):
                     await consumer.fetch(10, LIMIT_S)
             await run_sync(valkey.start)
             await sender.send(numbered(TRAINING, range(3, 5)))
             assert numbers_in(held + await fetch_all(consumer, 2)) == [0, 1, 2, 3, 4]
+            assert consumer.outage is None
 
 
 async def test_a_sender_whose_server_is_absent_says_so_at_once(own_settings: EventsSettings, run: str) -> None:

@@ -45,6 +45,24 @@ async def test_what_needs_a_person_is_said_on_both_pages_until_it_is_mended(addr
             assert await get(address, page) == (200, "ok\n")
 
 
+async def test_what_is_needed_and_not_there_is_said_to_who_waits_and_needs_no_person(address: str) -> None:
+    outages: dict[str, str | None] = {"log": None, "store": None}
+    async with open_health(address) as health:
+        health.need("log", lambda: outages["log"])
+        health.need("store", lambda: outages["store"])
+        assert await get(address, "readyz") == (503, "service: not ready\n")
+        health.ready = True
+        assert await get(address, "readyz") == (200, "ok\n")
+        outages["log"] = "it cannot be reached"
+        assert await get(address, "readyz") == (503, "log: it cannot be reached\n")
+        assert await get(address, "healthz") == (200, "ok\n")
+        health.faults["store"] = "the index is closed"
+        assert await get(address, "readyz") == (503, "log: it cannot be reached\nstore: the index is closed\n")
+        outages["log"] = None
+        health.faults.clear()
+        assert await get(address, "readyz") == (200, "ok\n")
+
+
 async def test_metrics_are_asked_anew_at_each_scrape_and_prometheus_can_read_them(address: str) -> None:
     asked = 0
 

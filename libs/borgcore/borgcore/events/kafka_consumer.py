@@ -49,6 +49,11 @@ class KafkaConsumer:
         self._flowing.set()
         self._errors = 0
 
+    @property
+    def outage(self) -> str | None:
+        """Why nothing can be read; noticed after ``timeout_s`` without an answer."""
+        return self._pulse.outage
+
     async def open(self, topics: Sequence[str]) -> None:
         """Create the topics that are missing, and join the group.
 

@@ -16,17 +16,19 @@ class Pulse:
 
     def __init__(self, settings: EventsSettings) -> None:
         """Suspect an outage after ``timeout_s`` without an answer."""
+        self.outage: str | None = None
+        """Why Kafka cannot be read; None where it can."""
         self._settings = settings
         self._where = address_of(settings)
         self._heard_s = time.monotonic()
-        self._lost_s: float | None = None
+        self._lost_s = 0.0
 
     def beat(self) -> None:
         """Kafka has answered."""
         self._heard_s = time.monotonic()
-        if self._lost_s is not None:
+        if self.outage is not None:
             _log.info("event_log_regained", outage_s=round(self._heard_s - self._lost_s, 3))
-            self._lost_s = None
+            self.outage = None
 
     async def check(self) -> None:
         """Connect where Kafka has been silent for long; takes at most ``timeout_s``.
@@ -42,8 +44,9 @@ class Pulse:
         except EventLogError as error:
             if error.__cause__ is not None and is_refusal(error.__cause__):
                 raise
-            if self._lost_s is None:
+            if self.outage is None:
                 self._lost_s = self._heard_s
                 _log.warning("event_log_lost", reason=str(error), consequence="reading goes on when it is back")
+            self.outage = str(error)
         else:
             self.beat()

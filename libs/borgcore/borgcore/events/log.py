@@ -64,6 +64,10 @@ class Sender(Protocol):
 class Consumer(Protocol):
     """Reads the log as one member of a group; what is committed is never read again by the group."""
 
+    @property
+    def outage(self) -> str | None:
+        """Why nothing can be read at present; it goes on by itself. None where it can be read."""
+
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
         """Return the next records, at most ``max_records`` in all; none after ``wait_s`` seconds without any.
 

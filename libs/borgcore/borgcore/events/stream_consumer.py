@@ -30,6 +30,7 @@ class StreamConsumer:
 
     def __init__(self, group: StreamGroup, settings: EventsSettings, *, dead_after_s: float) -> None:
         """Read nothing yet."""
+        self.outage: str | None = None
         self._group = group
         self._settings = settings
         self._dead_after_s = dead_after_s
@@ -59,7 +60,7 @@ class StreamConsumer:
             except FAILURES as error:
                 await self._endure(error, deadline_s)
             else:
-                self._lost_at_s, self._failures = None, 0
+                self._lost_at_s, self._failures, self.outage = None, 0, None
                 if chunks:
                     return chunks
             if time.monotonic() >= deadline_s:
@@ -187,10 +188,12 @@ class StreamConsumer:
         self._lost_at_s = now_s if self._lost_at_s is None else self._lost_at_s
         self._look_at_s = self._next_look_s()  # the others, too, need a while to be heard of again
         self._failures += 1
+        failure = log_error(error, self._group.address)
+        self.outage = str(failure)
         await anyio.sleep(min(backoff_s(self._failures), max(0.0, deadline_s - now_s)))
         away = is_outage(error) or isinstance(error, OSError)
         if not away or now_s - self._lost_at_s > self._settings.outage_s:
-            raise log_error(error, self._group.address) from error
+            raise failure from error
 
     async def _translated(self, call: Awaitable[T]) -> T:
         try:

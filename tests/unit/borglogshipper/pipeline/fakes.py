@@ -101,6 +101,7 @@ class FakeConsumer:
 
     def __init__(self, *chunks: Chunk) -> None:
         self.chunks = deque(chunks)
+        self.outage: str | None = None
         self.fetch_errors: deque[Exception] = deque()
         self.commits: list[dict[Partition, Position]] = []
         self.commit_errors: deque[Exception] = deque()
