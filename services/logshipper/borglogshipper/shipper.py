@@ -23,7 +23,8 @@ IDLE_S = 1.0  # one look for records where there are none
 KEEP_S = 1.0  # between two signs of life to the log while reading pauses
 REPORT_PERIOD_S = 10.0
 MAX_AHEAD = 1_000_000  # records read that cannot be committed: behind one that is held, memory must not grow for ever
-DRAIN_SHARE = 0.8  # of the grace: for batches under way; the rest is for the last commit and for closing
+DRAIN_SHARE = 0.6  # of the grace: for batches under way
+COMMIT_SHARE = 0.1  # of the grace: for the last commit; the rest is for closing what a log that is away holds up
 _log = structlog.get_logger()
 
 
@@ -64,19 +65,20 @@ class Shipper:
             EventLogError: the log refuses us, was away for too long, or did not take a dead letter.
         """
         self._consumer = consumer
-        async with anyio.create_task_group() as background:
-            background.start_soon(self._commit_regularly)
-            background.start_soon(self._report_regularly, publisher)
+        async with anyio.create_task_group() as commits:
+            commits.start_soon(self._commit_regularly)
             async with anyio.create_task_group() as deliveries:
                 self._deliveries, self._delivery = deliveries, delivery
                 with intake:
-                    await delivery.prepare()
-                    await self._read()
+                    async with anyio.create_task_group() as reports:
+                        reports.start_soon(self._report_regularly, publisher)
+                        await delivery.prepare()
+                        await self._read()
                 self._send_all()
                 await self._drain()
                 deliveries.cancel_scope.cancel()
-            await self._commit()
-            background.cancel_scope.cancel()
+            commits.cancel_scope.cancel()  # one that waits for a log that is away would take the time of the last
+        await self._commit_last()
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         """Finish and commit what belongs to partitions that another member takes over."""
@@ -186,6 +188,14 @@ class Shipper:
             else:
                 self._commit_failed = False
                 self._ledger.committed(due)
+
+    async def _commit_last(self) -> None:
+        with anyio.move_on_after(COMMIT_SHARE * self._settings.grace_s):
+            await self._commit()
+        if left := self._ledger.due():
+            _log.warning(
+                "positions_left", partitions=len(left), consequence="what is stored is read again, not doubled"
+            )
 
     async def _report_regularly(self, publisher: Publisher) -> None:
         progress = self._progress

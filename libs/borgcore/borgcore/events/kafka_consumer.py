@@ -65,8 +65,9 @@ class KafkaConsumer:
 
     async def close(self) -> None:
         """Close within bounds; see :meth:`Membership.leave`."""
-        await self._letters.close()
-        await self._membership.leave()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._letters.close)
+            group.start_soon(self._membership.leave)
 
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
         """Return the next records, at most ``max_records`` in all; none after ``wait_s`` seconds without any.

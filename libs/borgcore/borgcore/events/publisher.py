@@ -24,7 +24,7 @@ from borgcore.sections import EventsSettings
 
 BATCH = 500  # events sent in one go
 LINGER_S = 0.1  # events that come together travel together
-DRAIN_S = 3.0  # for the last events, once the service has ended
+DRAIN_S = 3.0  # from the newest event on, once the service has ended
 TRIM_LOOK_S = 10.0  # between two looks for entries that a stream had to trim
 _log = structlog.get_logger()
 
@@ -85,6 +85,7 @@ class Publisher:
         self._lost_at_s: float | None = None
         self._dropped_before = 0  # what was said already
         self._trim_look_s = 0.0
+        self._newest_s = 0.0
 
     @property
     def pending(self) -> int:
@@ -105,6 +106,7 @@ class Publisher:
             if self.dropped == self._dropped_before:
                 _log.warning("events_dropping", kept=self._size, consequence="the oldest go until the log is back")
             self.dropped += 1
+        self._newest_s = time.monotonic()
 
     async def pump(self) -> None:
         """Bring events into the log until cancelled."""
@@ -132,10 +134,10 @@ class Publisher:
                 self._emptied.set()
 
     async def drain(self, wait_s: float) -> None:
-        """Give the last events their time; what the log has not taken then is counted and said."""
+        """Give the newest event its time, counted from when it came; what is left then is counted and said."""
         if self.pending:
             self._emptied = anyio.Event()
-            with anyio.move_on_after(wait_s):
+            with anyio.move_on_after(max(0.0, self._newest_s + wait_s - time.monotonic())):
                 await self._emptied.wait()
         if self.pending:
             self.dropped += self.pending
@@ -190,7 +192,7 @@ class Publisher:
 
 @asynccontextmanager
 async def open_publisher(settings: EventsSettings, run: str, service: str) -> AsyncIterator[Publisher]:
-    """Publish for the time of the block; at its end the last events get up to ``DRAIN_S`` seconds.
+    """Publish for the time of the block; at its end the last events get the rest of ``DRAIN_S`` seconds.
 
     Raises:
         SettingsError: the URL is wrong. That the log is away is no error: it is logged, and tried again.

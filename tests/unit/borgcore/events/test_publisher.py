@@ -176,6 +176,15 @@ async def test_a_log_that_is_away_at_the_end_is_given_up_and_what_is_lost_is_cou
     assert [(log["event"], log.get("events")) for log in logs] == [("event_log_lost", None), ("events_lost", 3)]
 
 
+async def test_events_that_have_had_their_time_before_the_end_are_not_waited_for(sender: ListSender) -> None:
+    sender.away = True
+    with anyio.fail_after(publisher.DRAIN_S / 2):
+        async with open_publisher(settings(), "pong", "agent") as events:
+            events.publish(ended(1))
+            events._newest_s -= publisher.DRAIN_S
+    assert events.dropped == 1
+
+
 @pytest.mark.parametrize("beyond", [0, 1, 30])
 async def test_while_the_log_is_away_the_newest_are_kept_and_the_rest_is_counted_and_said_once(
     sender: ListSender, beyond: int

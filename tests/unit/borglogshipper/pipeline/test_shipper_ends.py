@@ -1,7 +1,6 @@
-"""What a shipper does with what it has read when it is stopped, loses partitions, or meets a log that is away."""
+"""What a shipper does with what it has read when it loses partitions, or meets a log that is away."""
 
 import random
-import time
 
 import anyio
 import orjson
@@ -10,66 +9,10 @@ from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
 from borglogshipper import shipper as module
-from borglogshipper.stores.store import StoreBusyError, StoreHeldError
+from borglogshipper.stores.store import StoreBusyError
 
 from .fakes import BUSY, LOG, OTHER, REFUSED, chunk_of, event_of
 from .shipping import LONG_S, Ship, shipping, until
-
-
-async def test_what_was_read_is_finished_and_committed_after_the_intake_is_cancelled() -> None:
-    ship = Ship(records=10, linger_s=LONG_S, commit_period_s=LONG_S)
-    values = [event_of(row=row) for row in range(13)]
-    gate = ship.store.gate(b'"row":3')
-    async with shipping(ship):
-        ship.consumer.put(chunk_of(*values))
-        await until(lambda: ship.shipper._ledger.unfinished() == 13)
-        ship.intake.cancel()
-        await until(lambda: len(ship.store.kept) == 3)
-        assert ship.consumer.commits == []
-        gate.set()
-    assert sorted(ship.store.bodies()) == sorted(values)
-    assert ship.consumer.commits == [{LOG: 12}]
-
-
-async def test_a_drain_goes_on_in_the_middle_of_retries() -> None:
-    ship = Ship(commit_period_s=LONG_S)
-    ship.store.answers += [StoreBusyError("away"), {0: BUSY}, {0: BUSY}]
-    async with shipping(ship):
-        ship.consumer.put(chunk_of(event_of(), event_of()))
-        await until(lambda: ship.store.written)
-    assert len(ship.store.kept) == 2
-    assert ship.consumer.commits == [{LOG: 1}]
-
-
-@pytest.mark.parametrize("error", [None, StoreBusyError("away"), StoreHeldError("401")])
-async def test_a_drain_ends_within_the_grace_though_the_store_does_not_answer(error: Exception | None) -> None:
-    ship = Ship(records=2, grace_s=0.2)
-    ship.store.gate(b"stuck")
-    with capture_logs() as logs:
-        async with shipping(ship):
-            ship.consumer.put(chunk_of(event_of(), event_of(), event_of(stuck=1)))
-            await until(lambda: ship.shipper._ledger.unfinished() == 1)
-            if error is not None:
-                ship.store.gates.clear()
-                ship.store.answers += [error] * 10_000
-                ship.consumer.put(chunk_of(event_of(), first=3))
-                await until(lambda: ship.shipper._ledger.unfinished() == 2)
-            began_s = time.monotonic()
-        took_s = time.monotonic() - began_s
-    assert 0.1 < took_s < 2.0
-    assert ship.consumer.committed == {LOG: 1}
-    assert ship.consumer.letters == []
-    events = [said["event"] for said in logs]
-    assert "records_left" in events
-    assert "store_regained" not in events
-
-
-async def test_a_stop_before_the_store_was_ever_there_is_heard_at_once() -> None:
-    ship = Ship()
-    ship.store.prepare_errors += [StoreBusyError("away")] * 100_000
-    async with shipping(ship):
-        await until(lambda: len(ship.store.asked) > 3)
-    assert ship.store.written == []
 
 
 async def test_partitions_that_are_taken_away_are_finished_committed_and_forgotten() -> None:
