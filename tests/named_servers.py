@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,13 +44,15 @@ def kafka_sasl() -> tuple[str, str, SecretStr]:
 
 
 @dataclass
-class KafkaServer:
-    """A Kafka of a test's own, run by a script; its calls block."""
+class ScriptedServer:
+    """A server of a test's own, run by a script; its calls block."""
 
     script: str
     folder: Path
     port: int
-    controller_port: int
+    pid_file: Path
+    environment: dict[str, str]
+    """What the script is told."""
 
     @property
     def address(self) -> str:
@@ -62,8 +65,7 @@ class KafkaServer:
         self._call("stop")
 
     def kill(self) -> None:
-        process = int((self.folder / "kafka.pid").read_text())
-        os.kill(process, signal.SIGKILL)
+        os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
         deadline = time.monotonic() + KILL_LIMIT_S
         with contextlib.suppress(ConnectionRefusedError):
             while time.monotonic() < deadline:  # its port is free again
@@ -71,14 +73,13 @@ class KafkaServer:
                 time.sleep(0.01)
 
     def _call(self, *arguments: str) -> None:
-        own = {"KAFKA_HOME_DIR": str(self.folder), "KAFKA_PORT": str(self.port), "KAFKA_SASL_PORT": ""}
-        own |= {"KAFKA_CONTROLLER_PORT": str(self.controller_port), "KAFKA_XMX": "256m"}
+        environment = os.environ | self.environment
         with (self.folder / "script.log").open("ab") as log:
             done = subprocess.run(
-                [self.script, *arguments], check=False, env=os.environ | own, stdout=log, stderr=log, timeout=90
+                [self.script, *arguments], check=False, env=environment, stdout=log, stderr=log, timeout=90
             )
         if done.returncode:
-            pytest.fail(f"kafka: {(self.folder / 'script.log').read_text()[-500:]}")
+            pytest.fail(f"{self.script}: {(self.folder / 'script.log').read_text()[-500:]}")
 
 
 @pytest.fixture(scope="session")
@@ -93,16 +94,55 @@ def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def private_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[KafkaServer]:
-    """A Kafka that a test may kill and start again: ``address``, ``kill()``, ``start()``, ``stop()``."""
+def private_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[ScriptedServer]:
+    """A Kafka that a test may kill and start again."""
     folder = tmp_path / "kafka"
     folder.mkdir()
     (folder / kafka_libs.name).symlink_to(kafka_libs)
-    server = KafkaServer(os.environ["TEST_BORG_KAFKA_SCRIPT"], folder, free_port(), free_port())
+    port = free_port()
+    own = {"KAFKA_HOME_DIR": str(folder), "KAFKA_PORT": str(port), "KAFKA_SASL_PORT": ""}
+    own |= {"KAFKA_CONTROLLER_PORT": str(free_port()), "KAFKA_XMX": "256m"}
+    server = ScriptedServer(os.environ["TEST_BORG_KAFKA_SCRIPT"], folder, port, folder / "kafka.pid", own)
     server.start()
     yield server
     server.stop()
     shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_distribution() -> Iterator[Path]:
+    """Elasticsearch's own files, fetched once for all tests."""
+    script = server_from(
+        "TEST_BORG_ELASTICSEARCH_SCRIPT", "Elasticsearch to kill and restart (a script: start, stop, fetch)"
+    )
+    with _public_folder() as folder:
+        subprocess.run([script, "fetch"], env=os.environ | {"ES_STATE_DIR": str(folder)}, check=True, timeout=300)
+        yield next(folder.glob("elasticsearch-*"))
+
+
+@pytest.fixture
+def private_elasticsearch(elasticsearch_distribution: Path) -> Iterator[ScriptedServer]:
+    """An Elasticsearch that a test may kill and start again."""
+    with _public_folder() as folder:
+        (folder / elasticsearch_distribution.name).symlink_to(elasticsearch_distribution)
+        port = free_port()
+        own = {"ES_STATE_DIR": str(folder), "ES_PORT": str(port), "ES_TRANSPORT_PORT": str(free_port())}
+        script = os.environ["TEST_BORG_ELASTICSEARCH_SCRIPT"]
+        server = ScriptedServer(script, folder, port, folder / "run" / "es.pid", own)
+        server.start()
+        yield server
+        server.stop()
+
+
+@contextlib.contextmanager
+def _public_folder() -> Iterator[Path]:
+    """A folder that another user may enter: Elasticsearch refuses to run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="borg-elasticsearch-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

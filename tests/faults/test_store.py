@@ -1,6 +1,7 @@
 """The store is away, or its replies are lost; each test ends with the exact set of documents."""
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import orjson
@@ -10,7 +11,7 @@ from borgcore.sections import EventsSettings
 
 from .gateway import Answer, Forward, Gateway
 from .looks import at_least, has_said
-from .shipping import LIMIT_S, OUTAGE_S, Elastic, Shipper, expect, make_events, send, until
+from .shipping import LIMIT_S, OUTAGE_S, RECORDS, Elastic, Shipper, expect, make_events, send, unique, until
 
 pytestmark = pytest.mark.timeout(LIMIT_S + 10)
 COUNT = 3_000
@@ -45,6 +46,27 @@ async def test_nothing_is_lost_while_elasticsearch_is_down(
     await expect(elastic, events, shipper)
     assert len(shipper.lines("store_busy")) == 1
     assert len(shipper.lines("store_regained")) == 1
+
+
+@pytest.mark.timeout(2 * LIMIT_S)  # it starts twice
+async def test_an_elasticsearch_that_is_killed_and_started_again_loses_and_doubles_nothing(
+    kafka: EventsSettings, private_elasticsearch: Any, make_shipper: Callable[..., Shipper]
+) -> None:
+    store = Elastic(f"http://{private_elasticsearch.address}", unique())
+    events = make_events(RECORDS, "killed")
+    values = list(events.values())
+    shipper = make_shipper(kafka, store, **SMALL_BATCHES)
+    shipper.start()
+    await send(kafka, "killed", values[: RECORDS // 2])
+    await until(lambda: at_least(store, 1), "the first documents", shipper.log)
+    await anyio.to_thread.run_sync(private_elasticsearch.kill)
+    await send(kafka, "killed", values[RECORDS // 2 :])
+    await anyio.sleep(OUTAGE_S)
+    assert (await shipper.page("/healthz"))[0] == 200
+    assert (await shipper.page("/readyz"))[0] == 503
+    await anyio.to_thread.run_sync(private_elasticsearch.start)
+    await expect(store, events, shipper)
+    assert len(shipper.lines("store_busy")) == len(shipper.lines("store_regained")) > 0
 
 
 async def test_a_stop_in_the_middle_of_retries_takes_less_than_ten_seconds_and_loses_nothing(
