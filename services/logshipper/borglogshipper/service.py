@@ -57,7 +57,7 @@ async def check(settings: LogshipperSettings) -> None:
     Raises:
         BorgError: one of them is not there, refuses us, or does not fit.
     """
-    sys.stdout.write(f"event log: {await check_log(settings.events)}\n")
+    sys.stdout.write(f"event log: {await check_log(settings.events, settings.group)}\n")
     async with open_store(settings.store, settings.store_url) as store:
         sys.stdout.write(f"store: {await store.check()}\n")
 
