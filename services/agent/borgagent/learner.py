@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from borgcore.errors import SettingsError
 from borgcore.transitions import Batch
 
 Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-Loss = Callable[[QNetwork, QNetwork, Tensors], tuple[Tensor, Tensor, Tensor]]
+Goals = Callable[[QNetwork, QNetwork, Tensors], Tensor]
+Loss = Callable[[QNetwork, Tensors, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def double_q_target(q_online_BA: Tensor, q_target_BA: Tensor, reward_B: Tensor, discount_B: Tensor) -> Tensor:
@@ -32,11 +32,16 @@ def double_q_target(q_online_BA: Tensor, q_target_BA: Tensor, reward_B: Tensor, 
     return reward_B + discount_B * q_target_BA.gather(1, action_B1).squeeze(1)
 
 
-def double_dqn_loss(online: QNetwork, target: QNetwork, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean weighted Huber loss; the TD errors (B,) that become priorities; the Q values (B,) of the actions taken."""
-    obs_BSHW, next_obs_BSHW, action_B, reward_B, discount_B, weight_B = batch
+def double_dqn_goals(online: QNetwork, target: QNetwork, batch: Tensors) -> Tensor:
+    """What the Q values of the actions taken should be, float32 (B,)."""
+    _, next_obs_BSHW, _, reward_B, discount_B, _ = batch
     with torch.no_grad():
-        goal_B = double_q_target(online(next_obs_BSHW), target(next_obs_BSHW), reward_B, discount_B)
+        return double_q_target(online(next_obs_BSHW), target(next_obs_BSHW), reward_B, discount_B)
+
+
+def td_loss(online: QNetwork, batch: Tensors, goal_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean weighted Huber loss; the TD errors (B,) that become priorities; the Q values (B,) of the actions taken."""
+    obs_BSHW, _, action_B, _, _, weight_B = batch
     q_B = online(obs_BSHW).gather(1, action_B.unsqueeze(1)).squeeze(1)
     loss = (weight_B * huber_loss(q_B, goal_B, reduction="none")).mean()
     return loss, (goal_B - q_B).detach(), q_B.detach()
@@ -66,11 +71,11 @@ class Learner:
         )
         self.updates = 0
         self._settings = settings
-        self._loss: Loss = double_dqn_loss
+        self._goals: Goals = double_dqn_goals
+        self._loss: Loss = td_loss
         cuda = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch
-        bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and cuda)
-        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bfloat16)
+        self._bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and cuda)
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array that a batch is decoded into: page-locked where it will be copied to a GPU."""
@@ -98,7 +103,8 @@ class Learner:
     def compile(self, batch: Tensors) -> str | None:
         """Compile the train step for batches like this one, on copies: training may go on meanwhile, uncompiled.
 
-        Blocks for up to a minute. ``batch`` must stay as it is until then.
+        Blocks for up to a minute. ``batch`` must stay as it is until then. On a CPU with instructions for bfloat16 the
+        compiled step uses it, unless the settings say otherwise: uncompiled, it would be slower than float32.
 
         Returns:
             None where the train step is compiled from now on, else why it stays eager.
@@ -108,22 +114,26 @@ class Learner:
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
             return "no C++ compiler was found"
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that could outlive this one
-        compiled: Loss = torch.compile(double_dqn_loss, dynamic=False)
+        goals: Goals = torch.compile(double_dqn_goals, dynamic=False)
+        compiled: Loss = torch.compile(td_loss, dynamic=False)
+        bfloat16 = self._bfloat16 or (self._settings.precision == "auto" and has_bfloat16(self.device))
+        online, target = copy.deepcopy(self.online), copy.deepcopy(self.target)
         try:
             self._receive(batch)
-            with self._autocast():
-                loss, _, _ = compiled(copy.deepcopy(self.online), copy.deepcopy(self.target), batch)
+            with self._autocast(bfloat16):
+                loss, _, _ = compiled(online, batch, goals(online, target, batch))
             loss.backward()  # type: ignore[no-untyped-call]  # torch
         except Exception as error:  # noqa: BLE001  # the compiler's own errors are many; training goes on without it
             return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        self._loss = compiled
+        self._goals, self._loss, self._bfloat16 = goals, compiled, bfloat16
         return None
 
     def train(self, batch: Tensors) -> Trained:
         """One update; blocks, so run it in a worker thread."""
         self._receive(batch)
-        with self._autocast():
-            loss, td_error_B, q_B = self._loss(self.online, self.target, batch)
+        with self._autocast(self._bfloat16):
+            goal_B = self._goals(self.online, self.target, batch)
+            loss, td_error_B, q_B = self._loss(self.online, batch, goal_B)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
@@ -141,6 +151,14 @@ class Learner:
         """Go on from published weights, in both networks."""
         for network in (self.online, self.target):
             network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def _autocast(self, bfloat16: bool) -> torch.autocast:
+        """Without torch's cache of cast weights, which is one for all threads.
+
+        While one thread compiles and another leaves its context, the cache's lock and Python's own are taken in both
+        orders, and the process stands still.
+        """
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
     def _receive(self, batch: Tensors) -> None:
         """Wait, on the device, until the batch's copies have arrived."""
@@ -162,3 +180,9 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not cuda:
         raise SettingsError(f"device: found 'cuda', but torch {torch.__version__} sees none here; nothing was started")
     return torch.device("cuda" if cuda and name != "cpu" else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -79,7 +79,7 @@ class LearnerSettings(Section):
     samplers: PositiveInt = 2
     """Samples under way at once, so that fetching and decoding overlap with training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the train step; auto is bfloat16 autocast on CUDA, float32 on the CPU."""
+    """Of the train step; auto is bfloat16 autocast on CUDA and, once compiled, on a CPU that has it, else float32."""
     compile: Literal["auto", "never"] = "auto"
     """auto compiles the train step where a C++ compiler is found."""
     threads: PositiveInt = 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from borgagent.learner import Learner, Tensors, choose_device, double_dqn_loss, double_q_target
+from borgagent.learner import Learner, Tensors, choose_device, double_dqn_goals, double_q_target, has_bfloat16, td_loss
 from borgagent.network import QNetwork
 from borgagent.settings import LearnerSettings
 from borgcore.replay import Batch, ReplaySpec
@@ -61,6 +61,10 @@ def test_the_target_is_chosen_by_the_online_and_valued_by_the_target_network() -
     assert target_B.tolist() == [6.0, 0.0, 0.5]  # 1 + 0.5 * 10; -1 + 0.25 * 4; terminated
 
 
+def loss_of(online: QNetwork, target: QNetwork, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    return td_loss(online, batch, double_dqn_goals(online, target, batch))
+
+
 def test_loss_td_errors_and_q_values_are_as_computed_by_hand() -> None:
     online: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     target: Any = Table([[10.0, 20.0], [30.0, 40.0]])
@@ -74,7 +78,7 @@ def test_loss_td_errors_and_q_values_are_as_computed_by_hand() -> None:
         torch.tensor([0.1, 0.0]),
         torch.tensor([1.0, 0.4]),
     )
-    loss, td_error_B, q_B = double_dqn_loss(online, target, batch)
+    loss, td_error_B, q_B = loss_of(online, target, batch)
     assert td_error_B.tolist() == pytest.approx([2.0, -0.5])
     assert q_B.tolist() == [2.0, 3.0]
     assert loss.item() == pytest.approx((1.0 * 1.5 + 0.4 * 0.125) / 2)
@@ -84,7 +88,7 @@ def test_no_gradient_flows_through_the_goal() -> None:
     online: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     target: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     one = torch.ones(1)
-    loss = double_dqn_loss(online, target, (pixel([0]), pixel([1]), torch.tensor([0]), one, one, one))[0]
+    loss = loss_of(online, target, (pixel([0]), pixel([1]), torch.tensor([0]), one, one, one))[0]
     loss.backward()  # type: ignore[no-untyped-call]  # torch
     assert online.rows.grad[0].tolist() != [0.0, 0.0]
     assert online.rows.grad[1].tolist() == [0.0, 0.0]
@@ -133,7 +137,7 @@ def test_training_on_one_batch_lowers_its_loss() -> None:
 def test_what_a_step_reports_is_of_the_network_before_the_step() -> None:
     learner, batch = learner_of(), batch_of()
     with torch.no_grad():
-        loss, td_error_B, q_B = double_dqn_loss(learner.online, learner.target, batch)
+        loss, td_error_B, q_B = loss_of(learner.online, learner.target, batch)
     trained = learner.train(batch)
     assert trained.loss == pytest.approx(loss.item())
     assert trained.mean_q == pytest.approx(q_B.mean().item())
@@ -151,7 +155,7 @@ def test_one_seed_gives_the_same_weights() -> None:
 def test_compile_never_says_so_and_trains_eagerly() -> None:
     learner = learner_of()
     assert learner.compile(batch_of()) == "the settings say never"
-    assert learner._loss is double_dqn_loss
+    assert learner._loss is td_loss
 
 
 def test_without_a_compiler_training_is_eager_and_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +171,8 @@ def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
     def broken(_loss: object, *, dynamic: bool) -> Any:
         del dynamic
 
-        def compiled(online: QNetwork, target: QNetwork, batch: Tensors) -> Any:
-            double_dqn_loss(online, target, batch)[0].backward()  # type: ignore[no-untyped-call]  # torch
+        def compiled(online: QNetwork, *_: Any) -> Any:
+            online(batch_of()[0]).sum().backward()
             raise RuntimeError("the compiler crashed\nwith many lines")
 
         return compiled
@@ -186,9 +190,10 @@ def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
 def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> None:
-    compiled, eager = learner_of(EAGER.model_copy(update={"compile": "auto"})), learner_of()
+    settings = EAGER.model_copy(update={"compile": "auto", "precision": "float32"})
+    compiled, eager = learner_of(settings), learner_of()
     assert compiled.compile(batch_of()) is None
-    assert compiled._loss is not double_dqn_loss
+    assert compiled._loss is not td_loss
     assert same(compiled.online, eager.online)
     with torch.compiler.set_stance("fail_on_recompile"):  # it would stop training for as long as the first time
         for seed in range(5):  # past a copy into the target network
@@ -199,6 +204,38 @@ def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> 
         for name, tensor in network.state_dict().items():
             torch.testing.assert_close(tensor, other.state_dict()[name], rtol=1e-4, atol=1e-4, msg=name)
     assert not same(compiled.online, learner_of().online)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16")
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
+def test_compiled_on_a_processor_with_bfloat16_the_step_uses_it_and_stays_near_the_eager_one() -> None:
+    compiled, eager = learner_of(EAGER.model_copy(update={"compile": "auto"})), learner_of()
+    assert compiled.compile(batch_of()) is None
+    mine, others = compiled.train(batch_of()), eager.train(batch_of())
+    assert mine.td_error_B.dtype == np.float32
+    assert not np.array_equal(mine.td_error_B, others.td_error_B)
+    np.testing.assert_allclose(mine.td_error_B, others.td_error_B, atol=0.03)
+    assert {tensor.dtype for tensor in compiled.online.state_dict().values()} == {torch.float32}
+
+
+def test_no_cast_weight_is_kept_where_other_threads_would_find_it() -> None:
+    learner = learner_of(EAGER.model_copy(update={"precision": "bfloat16"}))
+    with learner._autocast(bfloat16=True):
+        assert not torch.is_autocast_cache_enabled()
+
+
+@pytest.mark.parametrize(
+    ("found", "device", "expected"),
+    [({"avx512_bf16": True}, "cpu", True), ({"amx_bf16": True}, "cpu", True), ({}, "cpu", False),
+     ({"avx512_bf16": True}, "cuda", False)],
+)  # fmt: skip
+def test_bfloat16_is_there_where_the_processor_says_so(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], device: str, *, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert has_bfloat16(torch.device(device)) is expected
 
 
 def test_centring_changes_both_networks_to_the_mean_image() -> None:
