@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: run test test-faults test-compose up down password lint types proto lock bench-replay bench-learner bench-shipper bench-publishing clean help
+.PHONY: run test test-faults test-compose up down password lint types proto lock bench-replay bench-learner bench-shipper bench-publishing bench-pong clean help
 
 BIN := .venv/bin
 SYNCED := .venv/.synced
@@ -69,6 +69,9 @@ bench-shipper: $(SYNCED) ## Measure the logshipper beside rsyslog; needs TEST_BO
 
 bench-publishing: $(SYNCED) ## Measure what publishing events costs an agent: make bench-publishing ARGS="--game pong"
 	@exec $(BIN)/python -m bench.publishing $(ARGS)
+
+bench-pong: $(SYNCED) ## How soon Pong is solved, then played greedily: make bench-pong ARGS="--seeds 1 2 3"
+	@exec $(BIN)/python -m bench.pong $(ARGS)
 
 clean: ## Remove environments and caches; runs/ stays
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
