@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -16,6 +15,7 @@ from borgcore.events import check_log
 from borgcore.events.kafka_check import check_kafka
 from borgcore.events.kafka_client import ensure_topics, open_admin
 from borgcore.sections import EventsSettings
+from tests.named_servers import ScriptedServer
 
 from .broker import run_broker
 
@@ -44,14 +44,15 @@ async def test_missing_topics_that_cannot_be_created_are_said(kafka: EventsSetti
 
 @pytest.fixture
 async def guarded(
-    private_kafka: Any, kafka_libs: Path, unused_port: int
+    private_kafka: ScriptedServer, kafka_libs: Path, unused_port: int
 ) -> AsyncIterator[tuple[EventsSettings, EventsSettings]]:
     """A Kafka with access control: who may do everything, and who may do nothing."""
     folder, port = private_kafka.folder, unused_port
     await to_thread.run_sync(private_kafka.stop)
     listeners = f"PLAINTEXT://{private_kafka.address},SASL_PLAINTEXT://127.0.0.1:{port}"
+    controller = f"CONTROLLER://127.0.0.1:{private_kafka.environment['KAFKA_CONTROLLER_PORT']}"
     properties = (folder / "server.properties").read_text() + (
-        f"listeners={listeners},CONTROLLER://127.0.0.1:{private_kafka.controller_port}\nadvertised.listeners={listeners}\n"
+        f"listeners={listeners},{controller}\nadvertised.listeners={listeners}\n"
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n"
     )
     anybody = EventsSettings(url=f"kafka://{private_kafka.address}")

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from borgsetup.certificates import HOSTS, RENEWED, VALID, Certificates, is_current, make_certificates
+from borgsetup.certificates import HOSTS, RENEWED, Certificates, is_current, make_certificates
 
-NOW = dt.datetime.now(dt.UTC)
 LIMIT_S = 5.0
 
 
@@ -59,16 +58,18 @@ def test_another_name_and_another_authority_are_not_trusted(made: Certificates, 
 
 
 def test_a_certificate_is_current_until_shortly_before_its_end(made: Certificates) -> None:
-    assert is_current(made, NOW)
-    assert is_current(made, NOW + VALID - RENEWED - dt.timedelta(minutes=5))
-    assert not is_current(made, NOW + VALID - RENEWED + dt.timedelta(minutes=5))
+    end = x509.load_pem_x509_certificate(made.certificate).not_valid_after_utc
+    assert dt.timedelta(days=800) < end - dt.datetime.now(dt.UTC) < dt.timedelta(days=826)
+    assert is_current(made, dt.datetime.now(dt.UTC))
+    assert is_current(made, end - RENEWED - dt.timedelta(seconds=1))
+    assert not is_current(made, end - RENEWED)
 
 
 @pytest.mark.parametrize("damage", ["authority", "certificate", "key"])
 def test_what_is_missing_broken_or_anothers_is_not_current(made: Certificates, damage: str) -> None:
     other = make_certificates()
     for content in (b"", b"nonsense", getattr(other, damage)):
-        assert not is_current(made._replace(**{damage: content}), NOW)
+        assert not is_current(made._replace(**{damage: content}), dt.datetime.now(dt.UTC))
 
 
 def test_the_server_may_not_sign_certificates(made: Certificates) -> None:
