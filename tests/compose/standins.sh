@@ -2,11 +2,12 @@
 # Brings Docker and images for the tests of the full stack where none can be pulled: the genuine servers on a Debian base,
 # made by the scripts in the folder $1. Needs root, a JDK and Maven. Then: TEST_BORG_COMPOSE=standins make test-compose
 set -euo pipefail
+scripts=$(realpath "$1")
 cd "$(dirname "$0")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cp -r "$1" "$work/infra"
+cp -r "$scripts" "$work/infra"
 chmod -R u+w "$work/infra" # files of the images are copied with their mode, and Kafka writes to some
 "$work/infra/docker-up.sh"
 STANDIN_DIR=$work/standin "$work/infra/standin-images.sh"
