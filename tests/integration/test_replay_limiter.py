@@ -67,6 +67,19 @@ async def test_actors_too_far_ahead_are_told_to_wait(actor: Replay, learner: Rep
         assert await actor.wait_to_insert()
 
 
+async def test_an_actor_that_gives_way_acts_only_where_the_others_leave_the_learner_short(
+    actor: Replay, learner: Replay
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        await actor.push(transitions(10))
+        assert await actor.wait_to_insert(gives_way=True)
+        await actor.push(transitions(1))  # 88 > 80, the middle
+        assert not await actor.wait_to_insert(gives_way=True)
+        assert await actor.wait_to_insert()
+        await learner.sample(8)
+        assert await actor.wait_to_insert(gives_way=True)
+
+
 async def test_a_waiting_learner_goes_on_as_soon_as_an_actor_of_another_client_has_pushed(
     actor: Replay, redis: Redis, run: str
 ) -> None:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -64,7 +64,7 @@ class ActingProgress:
 
 async def act(  # noqa: PLR0917  # started by a task group, which passes arguments by position
     actor: Actor,
-    replay: Replay,
+    wait_for_turn: Callable[[], Awaitable[bool]],
     send: MemoryObjectSendStream[list[Transition]],
     progress: ActingProgress,
     epsilon: Callable[[], float],
@@ -72,12 +72,13 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
 ) -> None:
     """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on.
 
-    ``take`` is given each chunk, and the version of the weights it was played with, before it is pushed.
+    ``wait_for_turn`` returns whether there is leave to act, after a wait of bounded length. ``take`` is given each
+    chunk, and the version of the weights it was played with, before it is pushed.
     """
     limiter = CapacityLimiter(1)
     while True:
         with progress.pause():
-            while not await replay.wait_to_insert():
+            while not await wait_for_turn():
                 pass
         progress.epsilon, weights_version = epsilon(), progress.weights_version
         # bounded by the chunk's length and by the push stage, which outlives this one

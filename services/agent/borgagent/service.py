@@ -113,9 +113,13 @@ class Agent:
                     async with anyio.create_task_group() as readers:
                         if actor is not None:
                             background.start_soon(follow, self._redis, self._weights_key(), actor, acting)
-                            readers.start_soon(act, actor, self._replay, send, acting, self._epsilon, self._take)
+                            readers.start_soon(act, actor, self._wait_for_turn, send, acting, self._epsilon, self._take)
                         if may_learn:
                             readers.start_soon(self._learn, stages)
+
+    async def _wait_for_turn(self) -> bool:
+        """Wait for the rate limiter; the agent that learns leaves playing to the others as far as they keep up."""
+        return await self._replay.wait_to_insert(gives_way=self._membership.learns.is_set())
 
     def _take(self, played: Played, weights_version: int) -> None:
         for event in episodes_ended(self._state, played, weights_version):

@@ -43,6 +43,19 @@ async def test_two_agents_sort_themselves_out_and_where_the_learner_is_killed_th
     assert "learner_elected" in await by_pid[second.pid].output()
 
 
+async def test_the_agent_that_learns_leaves_playing_to_another_that_keeps_up(
+    start_agent: StartAgent, redis: Redis
+) -> None:
+    for _ in range(2):
+        start_agent()
+    await report_where(redis, 2, lambda report: report.weights_version > 20)
+    before = await reports_of(redis)
+    await report_where(redis, 2, lambda report: report.weights_version > before[2].weights_version + 1_000)
+    after = await reports_of(redis)
+    learner, other = (after[number].steps - before[number].steps for number in (1, 2))
+    assert other > 5 * learner
+
+
 async def test_a_pure_actor_never_learns_though_nobody_else_does(start_agent: StartAgent, redis: Redis) -> None:
     start_agent("--learn", "never")
 

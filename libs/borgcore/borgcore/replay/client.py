@@ -163,15 +163,19 @@ class Replay:
         self.stale += len(ranked) - applied
         return applied
 
-    async def wait_to_insert(self) -> bool:
-        """Wait while actors are too far ahead of the learner, ``limiter_timeout_s`` at most; return whether to act."""
-        if await self._memory.may_insert():
+    async def wait_to_insert(self, *, gives_way: bool = False) -> bool:
+        """Wait while actors are too far ahead of the learner, ``limiter_timeout_s`` at most; return whether to act.
+
+        An actor that gives way waits already in the upper half of the error buffer: it acts only where the others
+        leave the learner short.
+        """
+        if await self._memory.may_insert(gives_way=gives_way):
             return True
         deadline = anyio.current_time() + self.settings.limiter_timeout_s
         with self._insert_watch.wait():
             while anyio.current_time() < deadline:  # no cancelling: it would cut a reply off
                 await anyio.sleep(self.settings.limiter_poll_s)
-                if await self._memory.may_insert():
+                if await self._memory.may_insert(gives_way=gives_way):
                     return True
         return False
 

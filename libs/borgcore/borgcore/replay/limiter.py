@@ -18,6 +18,7 @@ class Limiter:
         centre = settings.samples_per_insert * settings.min_size
         self.min_diff = centre - settings.error_buffer  # a draw may not go below
         self.max_diff = centre + settings.error_buffer  # above it, actors wait
+        self.spare_diff = centre  # above it, an actor that gives way to others waits
         self.check_batch(1)
 
     def check_batch(self, batch_size: int) -> None:

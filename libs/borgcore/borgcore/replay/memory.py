@@ -98,10 +98,11 @@ class Memory:
         applied, self.inserted, self.sampled = reply
         return int(applied)
 
-    async def may_insert(self) -> bool:
+    async def may_insert(self, *, gives_way: bool = False) -> bool:
         """Whether the limiter lets actors go on."""
         limiter, timeout_s = self._limiter, self._settings.push_timeout_s
-        reply = await self._library.call("ratio", limiter.samples_per_insert, limiter.max_diff, timeout_s=timeout_s)
+        most = limiter.spare_diff if gives_way else limiter.max_diff
+        reply = await self._library.call("ratio", limiter.samples_per_insert, most, timeout_s=timeout_s)
         may, self.inserted, self.sampled = reply
         return bool(may)
 

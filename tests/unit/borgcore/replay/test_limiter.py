@@ -8,6 +8,7 @@ from borgcore.replay.settings import ReplaySettings
 def test_the_bounds_are_those_of_reverb_around_the_smallest_memory() -> None:
     limiter = Limiter(ReplaySettings(min_size=100, samples_per_insert=8.0, error_buffer=50.0))
     assert (limiter.min_diff, limiter.max_diff) == (750.0, 850.0)
+    assert limiter.spare_diff == 800.0
 
 
 def test_a_batch_that_would_lock_learner_and_actors_is_refused_naming_the_buffer() -> None:
