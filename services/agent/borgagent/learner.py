@@ -36,7 +36,8 @@ def double_dqn_goals(online: QNetwork, target: QNetwork, batch: Tensors) -> Tens
     """What the Q values of the actions taken should be, float32 (B,)."""
     _, next_obs_BSHW, _, reward_B, discount_B, _ = batch
     with torch.no_grad():
-        return double_q_target(online(next_obs_BSHW), target(next_obs_BSHW), reward_B, discount_B)
+        centred_BSHW = online.centred(next_obs_BSHW)  # the target network has the same mean image
+        return double_q_target(online.values(centred_BSHW), target.values(centred_BSHW), reward_B, discount_B)
 
 
 def td_loss(online: QNetwork, batch: Tensors, goal_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:

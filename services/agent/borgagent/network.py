@@ -1,7 +1,7 @@
 """Dueling Q networks over centred frames.
 
 Shape letters, here and in all of the agent: B batch, N copies of the game, S stacked frames, F frames of a transition,
-H height, W width, A actions.
+H height, W width, E hidden units, A actions.
 """
 
 from itertools import pairwise
@@ -50,10 +50,24 @@ class QNetwork(nn.Module):
 
     def forward(self, obs_BSHW: Tensor) -> Tensor:
         """Q values, float32 (B, A), of uint8 frames (B, S, H, W)."""
-        features = self.features((obs_BSHW.to(self.mean_HW.dtype) - self.mean_HW) / _CONTRAST)
-        value_B1, advantage_BA = self.value(features), self.advantage(features)
-        q_BA: Tensor = value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
-        return q_BA.float()
+        return self.values(self.centred(obs_BSHW))
+
+    def centred(self, obs_BSHW: Tensor) -> Tensor:
+        """What :meth:`values` takes, (B, S, H, W), of uint8 frames; the same for networks of one mean image."""
+        centred_BSHW = (obs_BSHW.to(self.mean_HW.dtype) - self.mean_HW) / _CONTRAST
+        kind = self.device.type
+        if not torch.is_autocast_enabled(kind):
+            return centred_BSHW
+        return centred_BSHW.to(torch.get_autocast_dtype(kind))  # once; autocast would do it in each network
+
+    def values(self, centred_BSHW: Tensor) -> Tensor:
+        """Q values, float32 (B, A), of centred frames."""
+        features = self.features(centred_BSHW)
+        value_BE, advantage_BE = self.value[:-1](features), self.advantage[:-1](features)
+        with torch.autocast(self.device.type, enabled=False):  # in bfloat16 a fifth of Pong's best actions would tie
+            value_B1, advantage_BA = self.value[-1](value_BE.float()), self.advantage[-1](advantage_BE.float())
+            q_BA: Tensor = value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+            return q_BA
 
     @torch.no_grad()
     def centre_on(self, obs_BSHW: Tensor) -> None:

@@ -28,6 +28,16 @@ def test_q_values_are_float32_under_autocast_too() -> None:
         assert network_of("small")(frames_of("small")).dtype == torch.float32
 
 
+def test_under_autocast_small_advantages_are_not_rounded_away() -> None:
+    network = network_of("tiny")
+    for head, bias in (("value", [1.0]), ("advantage", [0.0, 0.001, 0.002])):
+        network.state_dict()[f"{head}.2.weight"].zero_()
+        network.state_dict()[f"{head}.2.bias"].copy_(torch.tensor(bias))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):  # which has steps of 0.0078 at 1
+        q_BA = network(frames_of("tiny", batch=1))
+    torch.testing.assert_close(q_BA, torch.tensor([[0.999, 1.0, 1.001]]), rtol=0.0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_the_mean_over_the_actions_is_the_state_value(name: NetworkName) -> None:
     network, frames = network_of(name), frames_of(name)
