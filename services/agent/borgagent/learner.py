@@ -115,8 +115,9 @@ class Learner:
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
             return "no C++ compiler was found"
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that could outlive this one
-        goals: Goals = torch.compile(double_dqn_goals, dynamic=False)
-        compiled: Loss = torch.compile(td_loss, dynamic=False)
+        options: dict[str, Any] = {"cpp_wrapper": self.device.type == "cpu"}  # a graph is one call without the GIL
+        goals: Goals = torch.compile(double_dqn_goals, dynamic=False, options=options)
+        compiled: Loss = torch.compile(td_loss, dynamic=False, options=options)
         bfloat16 = self._bfloat16 or (self._settings.precision == "auto" and has_bfloat16(self.device))
         online, target = copy.deepcopy(self.online), copy.deepcopy(self.target)
         try:
