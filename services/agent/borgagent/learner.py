@@ -12,6 +12,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.nn.functional import huber_loss
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from borgagent.network import QNetwork
 from borgagent.settings import LearnerSettings
@@ -71,6 +72,7 @@ class Learner:
             self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True
         )
         self.updates = 0
+        self._average = get_ema_multi_avg_fn(1.0 - settings.target_rate)  # type: ignore[no-untyped-call]  # torch
         self._settings = settings
         self._goals: Goals = double_dqn_goals
         self._loss: Loss = td_loss
@@ -141,13 +143,12 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
         self.optimizer.step()
         self.updates += 1
-        if self.updates % self._settings.target_period == 0:
-            self.target.load_state_dict(self.online.state_dict())
+        self._average([*self.target.parameters()], [*self.online.parameters()], self.updates)
         return Trained(td_error_B.float().cpu().numpy(), float(loss.detach()), float(q_B.mean()))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """The online network's tensors on the host; no update may run meanwhile."""
-        return {name: tensor.detach().float().cpu().numpy() for name, tensor in self.online.state_dict().items()}
+        """The averaged network's tensors on the host; no update may run meanwhile."""
+        return {name: tensor.detach().float().cpu().numpy() for name, tensor in self.target.state_dict().items()}
 
     def take_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Go on from published weights, in both networks."""

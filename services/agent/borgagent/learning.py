@@ -197,9 +197,6 @@ class Learning:
         arrays = await to_thread.run_sync(self._learner.weights, limiter=self._limiter)
         return Weights(self._learner.updates + 1, await to_thread.run_sync(encode_weights, arrays))
 
-    async def _publish(self) -> None:
-        await publish_weights(self._redis, self._key, await self._weights())
-
     async def _snapshot(self) -> Snapshot:
         return await to_thread.run_sync(
             take_snapshot, self._learner, self._settings.network, self._spec, limiter=self._limiter

@@ -15,7 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learner": {
             "batch_size": 64,
             "learning_rate": 1e-3,
-            "target_period": 100,
+            "target_rate": 0.02,
             "publish_period_s": 0.25,
             "compile": "never",  # would take longer than learning
         },
@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
         "actor": {"n_steps": 3},
         "replay": {"capacity": 500_000, "min_size": 10_000},
-        "learner": {"batch_size": 64, "learning_rate": 5e-4, "target_period": 500},
+        "learner": {"batch_size": 64, "learning_rate": 5e-4},
     },
     # 84x84 frames and the network of Mnih et al. 2015: for GPUs.
     "nature": {
@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "environment": {"height": 84, "width": 84, "stack": 4, "envs": 16},
         "actor": {"n_steps": 3},
         "replay": {"capacity": 1_000_000, "min_size": 20_000, "error_buffer": 16_000.0},
-        "learner": {"batch_size": 256, "learning_rate": 2.5e-4, "target_period": 500, "samplers": 4},
+        "learner": {"batch_size": 256, "learning_rate": 2.5e-4, "samplers": 4},
     },
 }
 

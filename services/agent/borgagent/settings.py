@@ -65,11 +65,11 @@ class LearnerSettings(Section):
     learning_rate: PositiveFloat = 2.5e-4
     """Adam's step size; grows with the batch, see the presets."""
     adam_epsilon: PositiveFloat = 1.5e-4
-    """Adam's epsilon; Hessel et al. 2018."""
+    """Adam's epsilon; Hessel et al. 2018, for batches of 32."""
     max_grad_norm: PositiveFloat = 10.0
     """Gradients are scaled down to this norm; Wang et al. 2016 (dueling)."""
-    target_period: PositiveInt = 500
-    """Train steps between copies of the online network into the target network."""
+    target_rate: float = Field(0.005, gt=0.0, le=1.0)
+    """Share of the online network that each train step mixes into the target network; Schwarzer et al. 2023 (BBF)."""
     publish_period_s: PositiveFloat = 1.0
     """Time between published weights, seconds."""
     checkpoint_period_s: PositiveFloat = 60.0

@@ -12,7 +12,7 @@ from borgagent.settings import LearnerSettings
 from borgcore.replay import Batch, ReplaySpec
 
 CPU = torch.device("cpu")
-EAGER = LearnerSettings(compile="never", learning_rate=1e-3, target_period=3)
+EAGER = LearnerSettings(compile="never", learning_rate=1e-3, target_rate=0.25)
 B, S, H, W, A = 16, 1, 10, 5, 3
 
 
@@ -112,15 +112,27 @@ def test_a_weight_of_0_takes_a_transition_out_of_the_update() -> None:
     assert same(one.online, other.online)
 
 
-def test_the_target_network_follows_every_period_and_not_between() -> None:
+def test_the_target_network_is_the_moving_average_of_the_online_one() -> None:
     learner = learner_of()
     assert same(learner.target, learner.online)
-    synchronous = []
-    for seed in range(7):
+    expected = [tensor.clone() for tensor in learner.target.parameters()]
+    for seed in range(3):
         learner.train(batch_of(seed))
-        synchronous.append(same(learner.target, learner.online))
-    assert learner.updates == 7
-    assert synchronous == [False, False, True, False, False, True, False]
+        for average, newest in zip(expected, learner.online.parameters(), strict=True):
+            average.lerp_(newest.detach(), 0.25)
+    assert learner.updates == 3
+    for average, target in zip(expected, learner.target.parameters(), strict=True):
+        torch.testing.assert_close(target.detach(), average)
+    assert not same(learner.target, learner.online)
+
+
+def test_weights_to_publish_are_those_of_the_average() -> None:
+    learner = learner_of()
+    learner.train(batch_of())
+    weights = learner.weights()
+    assert set(weights) == set(learner.target.state_dict())
+    for name, tensor in learner.target.state_dict().items():
+        np.testing.assert_array_equal(weights[name], tensor.numpy())
 
 
 def test_gradients_are_scaled_down_to_the_greatest_norm() -> None:
@@ -131,7 +143,7 @@ def test_gradients_are_scaled_down_to_the_greatest_norm() -> None:
 
 
 def test_training_on_one_batch_lowers_its_loss() -> None:
-    learner = learner_of(EAGER.model_copy(update={"target_period": 1000}))
+    learner = learner_of(EAGER.model_copy(update={"target_rate": 0.001}))
     first = last = learner.train(batch_of())
     for _ in range(100):
         last = learner.train(batch_of())
@@ -202,7 +214,7 @@ def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> 
     assert compiled._loss is not td_loss
     assert same(compiled.online, eager.online)
     with torch.compiler.set_stance("fail_on_recompile"):  # it would stop training for as long as the first time
-        for seed in range(5):  # past a copy into the target network
+        for seed in range(5):
             mine, others = compiled.train(batch_of(seed)), eager.train(batch_of(seed))
             np.testing.assert_allclose(mine.td_error_B, others.td_error_B, rtol=1e-4, atol=1e-5)
             assert (mine.loss, mine.mean_q) == pytest.approx((others.loss, others.mean_q), rel=1e-4, abs=1e-5)
@@ -256,8 +268,8 @@ def test_weights_taken_over_are_played_and_valued_with() -> None:
     learner, other = learner_of(seed=0), learner_of(seed=1)
     other.train(batch_of())
     learner.take_weights(other.weights())
-    assert same(learner.online, other.online)
-    assert same(learner.target, other.online)
+    assert same(learner.online, other.target)
+    assert same(learner.target, other.target)
 
 
 def test_a_batch_is_handed_over_without_a_copy_on_the_cpu() -> None:

@@ -60,14 +60,14 @@ def test_command_line_over_environment_over_file_over_preset_over_default(
     assert AgentSettings.model_fields["learner"].default.batch_size == 32
     assert AgentSettings.load(arguments).learner.batch_size == 64
     path = tmp_path / "borg.toml"
-    path.write_text("[agent.learner]\nbatch_size = 65\ntarget_period = 65\n")
+    path.write_text("[agent.learner]\nbatch_size = 65\ntarget_rate = 0.65\n")
     arguments += ["--config", str(path)]
     assert AgentSettings.load(arguments).learner.batch_size == 65
     monkeypatch.setenv("BORG_AGENT_LEARNER__BATCH_SIZE", "66")
     assert AgentSettings.load(arguments).learner.batch_size == 66
     settings = AgentSettings.load([*arguments, "--learner.batch-size", "67"])
     assert settings.learner.batch_size == 67
-    assert settings.learner.target_period == 65
+    assert settings.learner.target_rate == 0.65
     assert settings.learner.learning_rate == 5e-4  # the preset's, still
 
 

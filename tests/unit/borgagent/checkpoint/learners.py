@@ -20,7 +20,7 @@ NAMES: dict[ReplaySpec, NetworkName] = {TINY: "tiny", SMALL: "small"}
 def learner_of(spec: ReplaySpec = TINY, seed: int = 0) -> Learner:
     torch.manual_seed(seed)
     network = QNetwork(NAMES[spec], spec.stack, spec.height, spec.width, spec.actions)
-    return Learner(network, LearnerSettings(compile="never", target_period=4), torch.device("cpu"))
+    return Learner(network, LearnerSettings(compile="never", target_rate=0.25), torch.device("cpu"))
 
 
 def batch_of(seed: int, spec: ReplaySpec = TINY, size: int = 8) -> Tensors:
