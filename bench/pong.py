@@ -12,6 +12,7 @@ episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their start; 
 """
 
 import argparse
+import math
 import os
 import signal
 import statistics
@@ -37,6 +38,7 @@ from borglocal.journal import Choice, Journal, open_journal
 BORG = Path(sys.executable).with_name("borg")
 WINDOWS = (20, 100)  # episodes
 POLL_S = 1.0
+CURVE_PERIOD_S = 15.0
 END_LIMIT_S = 60.0  # from the interrupt on
 NOOP_MAX = 30
 EVALUATION_SEED = 1_000  # beside the seeds of training
@@ -50,15 +52,23 @@ def main() -> None:
     parser.add_argument("--goal", type=float, default=18.0, help="mean return that ends a run (default: 18)")
     parser.add_argument("--agents", type=int, default=2, help="agent processes (default: 2)")
     parser.add_argument("--minutes", type=float, default=60.0, help="limit of each run (default: 60)")
-    parser.add_argument("--episodes", type=int, default=30, help="episodes of the greedy evaluation (default: 30)")
+    parser.add_argument("--episodes", type=int, default=30, help="greedy episodes afterwards, 0: none (default: 30)")
     given = parser.parse_args()
     changed = {name: value for name, value in os.environ.items() if name.startswith("BORG_AGENT_")}
-    tell(given.seeds[0], "settings", game=given.game, agents=given.agents, goal=given.goal, changed=changed)
+    tell(None, "settings", game=given.game, agents=given.agents, goal=given.goal, changed=changed)
+    minutes: dict[int, list[float]] = {window: [] for window in WINDOWS}
     for seed in given.seeds:
         with tempfile.TemporaryDirectory(prefix="borg-pong-") as folder:
             run = Run(Path(folder), seed, given)
             run.train()
-            run.evaluate(given.episodes)
+            if given.episodes:
+                run.evaluate(given.episodes)
+        for window in WINDOWS:
+            minutes[window].append(run.minutes.get(window, math.inf))
+    for window in WINDOWS:
+        median = statistics.median(minutes[window])  # null where half of the seeds did not get there
+        reached = sum(map(math.isfinite, minutes[window]))
+        tell(None, f"median_to_goal_{window}", minutes=median, reached=reached, runs=len(given.seeds))
 
 
 class Run:
@@ -69,9 +79,10 @@ class Run:
         self._seed = seed
         self._given = given
         self._recent: deque[float] = deque(maxlen=max(WINDOWS))
-        self._unreached = set(WINDOWS)
+        self.minutes: dict[int, float] = {}
+        """Minutes to the goal by window, of those that were reached."""
         self._updates = 0
-        self._curve_at_s = 60.0
+        self._curve_at_s = CURVE_PERIOD_S
 
     def train(self) -> None:
         """Let `borg up` run until the goal or the limit is reached."""
@@ -94,7 +105,7 @@ class Run:
         with open_journal(path, Choice(topic="training_log")) as journal:
             if journal is None:
                 raise SystemExit(f"{path} has no events")
-            while self._unreached and time.monotonic() - began_s < limit_s:
+            while len(self.minutes) < len(WINDOWS) and time.monotonic() - began_s < limit_s:
                 self._check(process)
                 self._read(journal, began_s)
                 time.sleep(POLL_S)
@@ -114,14 +125,17 @@ class Run:
     def _take(self, episode_return: float, transitions: int, passed_s: float) -> None:
         self._recent.append(episode_return)
         so_far = {"minutes": round(passed_s / 60, 2), "transitions": transitions, "updates": self._updates}
-        for window in sorted(self._unreached):
-            if len(self._recent) >= window and mean(self._recent, window) >= self._given.goal:
-                self._unreached.remove(window)
+        for window in WINDOWS:
+            if window not in self.minutes and self._is_goal(window):
+                self.minutes[window] = so_far["minutes"]
                 tell(self._seed, f"to_goal_{window}", **so_far)
         if passed_s >= self._curve_at_s:
-            self._curve_at_s = 60.0 * (passed_s // 60 + 1)
+            self._curve_at_s = CURVE_PERIOD_S * (passed_s // CURVE_PERIOD_S + 1)
             tell(self._seed, "curve", **so_far, mean_return_20=round(mean(self._recent, 20), 2))
             sys.stderr.write(f"seed {self._seed}: {so_far['minutes']} min, return {mean(self._recent, 20):.1f}\n")
+
+    def _is_goal(self, window: int) -> bool:
+        return len(self._recent) >= window and mean(self._recent, window) >= self._given.goal
 
     def evaluate(self, episodes: int) -> None:
         """Play the newest checkpoint's network greedily."""
@@ -157,7 +171,7 @@ def mean(recent: deque[float], window: int) -> float:
     return statistics.mean(list(recent)[-window:])
 
 
-def tell(seed: int, metric: str, **values: Any) -> None:
+def tell(seed: int | None, metric: str, **values: Any) -> None:
     """Print one line."""
     line = {"bench": "pong", "subject": "borg-dqn", "seed": seed, "metric": metric, **values}
     sys.stdout.write(orjson.dumps(line).decode() + "\n")
