@@ -20,13 +20,18 @@ PRESETS: dict[str, dict[str, Any]] = {
             "compile": "never",  # would take longer than learning
         },
     },
-    # 42x42 grey frames and a small network: for CPUs.
+    # 42x42 grey frames and a small network: for CPUs. How these were found: docs/performance.md.
     "small": {
         "network": "small",
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
-        "actor": {"n_steps": 3},
+        "actor": {"n_steps": 5, "epsilon_end": 0.002},
         "replay": {"capacity": 500_000, "min_size": 10_000},
-        "learner": {"batch_size": 64, "learning_rate": 5e-4},
+        "learner": {
+            "batch_size": 128,
+            "learning_rate": 6e-4,
+            "adam_epsilon": 1e-5,  # most gradients are below 1e-4 here: with more, Adam's steps shrink with the loss
+            "target_rate": 0.01,
+        },
     },
     # 84x84 frames and the network of Mnih et al. 2015: for GPUs.
     "nature": {
