@@ -186,8 +186,8 @@ def test_without_a_compiler_training_is_eager_and_the_reason_is_given(monkeypatc
 def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(_loss: object, *, dynamic: bool) -> Any:
-        del dynamic
+    def broken(_loss: object, *, dynamic: bool, options: dict[str, Any]) -> Any:
+        del dynamic, options
 
         def compiled(online: QNetwork, *_: Any) -> Any:
             online(batch_of()[0]).sum().backward()
