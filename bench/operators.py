@@ -19,7 +19,7 @@ import torch
 from torch._inductor import config as inductor
 from torch.profiler import ProfilerActivity, profile
 
-from borgagent.learner import Learner, choose_device
+from borgagent.learner import Learner, Tensors, choose_device
 from borgagent.network import QNetwork
 from borgagent.settings import AgentSettings
 from borgcore.replay import Batch
@@ -48,7 +48,7 @@ def main() -> None:
     spec = settings.spec(3)
     network = QNetwork(settings.network, spec.stack, spec.height, spec.width, spec.actions)
     learner = Learner(network, settings.learner, choose_device(settings.device))
-    batch = learner.upload(batch_of(Batch.empty(spec, settings.learner.batch_size, learner.allocate)))
+    batch = learner.upload(filled(Batch.empty(spec, settings.learner.batch_size, learner.allocate)))
     reason = learner.compile(batch)
     for _ in range(WARM_UP):
         learner.train(batch)
@@ -65,8 +65,8 @@ def main() -> None:
         tell(kind, share=round(time_us / total_us, 3), ms_per_step=round(time_us / total_us * step_ms, 2))
 
 
-def batch_of(batch: Batch) -> Batch:
-    """Fill a batch with noise."""
+def filled(batch: Batch) -> Batch:
+    """The batch, filled with noise."""
     rng = np.random.default_rng(0)
     for frames in (batch.obs_BSHW, batch.next_obs_BSHW):
         frames[:] = rng.integers(0, 256, frames.shape, np.uint8)
@@ -74,7 +74,7 @@ def batch_of(batch: Batch) -> Batch:
     return batch
 
 
-def timed(learner: Learner, batch: Any) -> float:
+def timed(learner: Learner, batch: Tensors) -> float:
     """Milliseconds of one train step."""
     began = time.perf_counter()
     learner.train(batch)

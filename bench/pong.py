@@ -6,9 +6,11 @@ Protocol. For each seed, in turn, a run of its own from nothing: Valkey with its
 logshipper, as `borg up` starts them. A training episode counts when it ends; its return is true (unclipped), and its
 agent explores. `to_goal_20` and `to_goal_100` are the first moments at which the mean return over the newest 20, or
 100, episodes of all agents together is at least the goal; minutes are from the start of `borg up`, warm-up and
-compiling included. The run ends when both are reached, or at the limit. Then the newest checkpoint's network plays 30
-episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their start; all else is as in training (frame skip
-4, no sticky actions). Settings are those of `borg up`, changed by BORG_AGENT_… of the environment alone, and printed.
+compiling included. The run ends when both are reached, or at the limit. Then the newest checkpoint's online network (in
+training its average plays) plays 30 episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their start; all
+else is as in training (frame skip 4, no sticky actions). Settings are those of `borg up`, changed by BORG_AGENT_… of
+the environment alone, and printed. Last come the medians over the seeds; a seed that did not get there counts as slower
+than all others, and null is the median of such.
 """
 
 import argparse

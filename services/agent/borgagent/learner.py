@@ -147,7 +147,10 @@ class Learner:
         return Trained(td_error_B.float().cpu().numpy(), float(loss.detach()), float(q_B.mean()))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """The averaged network's tensors on the host; no update may run meanwhile."""
+        """The target network's tensors on the host: agents play with it; no update may run meanwhile.
+
+        Source: D'Oro et al. 2023 (SR-SPR), Schwarzer et al. 2023 (BBF).
+        """
         return {name: tensor.detach().float().cpu().numpy() for name, tensor in self.target.state_dict().items()}
 
     def take_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
