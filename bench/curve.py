@@ -7,8 +7,10 @@ One line per file and seed: the mean return over the newest 20 training episodes
 """
 
 import argparse
+import math
 import sys
 from collections import defaultdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import orjson
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 320, 50, 692, 20, 280  # of the picture and of the axes in it
 COLOURS = ("#2a6fdb", "#c0392b", "#27864a", "#8e44ad", "#b7791f", "#444444")
-TICKS = 5
+TICKS = 6  # at most
 
 Curve = list[tuple[float, float]]
 
@@ -54,15 +56,15 @@ def draw(curves: dict[str, Curve], x_name: str) -> str:
         f"<title>Mean return over the newest 20 episodes against {x_name}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
     ]
-    for tick in range(TICKS):
-        share = tick / (TICKS - 1)
-        x_value, y_value = most_x * share, least_y + (most_y - least_y) * share
-        x, y = place(x_value, y_value)
+    for value in round_values(least_y, most_y):
+        _, y = place(0.0, value)
         lines += [
             f'<path d="M{LEFT} {y}H{RIGHT}" stroke="#ddd"/>',
-            f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{y_value:.1f}</text>',
-            f'<text x="{x}" y="{BOTTOM + 20}" text-anchor="middle">{x_value:,.{0 if most_x > 100 else 1}f}</text>',  # noqa: PLR2004  # where decimals help
+            f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:,g}</text>',
         ]
+    for value in round_values(0.0, most_x):
+        x, _ = place(value, least_y)
+        lines.append(f'<text x="{x}" y="{BOTTOM + 20}" text-anchor="middle">{value:,.7g}</text>')
     lines.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{x_name}</text>')
     for index, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -72,6 +74,13 @@ def draw(curves: dict[str, Curve], x_name: str) -> str:
             f'<text x="{LEFT + 8}" y="{TOP + 16 + 16 * index}" fill="{colour}">{name}</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])
+
+
+def round_values(least: float, most: float) -> list[float]:
+    """The multiples of the smallest of 1, 2, 5, 10 … that lie between both, at most TICKS of them."""
+    steps = (digit * 10.0**power for power in count(int(math.log10((most - least) or 1.0)) - 2) for digit in (1, 2, 5))
+    step = next(step for step in steps if most // step - math.ceil(least / step) < TICKS)
+    return [step * multiple for multiple in range(math.ceil(least / step), int(most // step) + 1)]
 
 
 if __name__ == "__main__":

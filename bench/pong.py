@@ -6,11 +6,11 @@ Protocol. For each seed, in turn, a run of its own from nothing: Valkey with its
 logshipper, as `borg up` starts them. A training episode counts when it ends; its return is true (unclipped), and its
 agent explores. `to_goal_20` and `to_goal_100` are the first moments at which the mean return over the newest 20, or
 100, episodes of all agents together is at least the goal; minutes are from the start of `borg up`, warm-up and
-compiling included. The run ends when both are reached, or at the limit. Then the newest checkpoint's online network (in
-training its average plays) plays 30 episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their start; all
-else is as in training (frame skip 4, no sticky actions). Settings are those of `borg up`, changed by BORG_AGENT_… of
-the environment alone, and printed. Last come the medians over the seeds; a seed that did not get there counts as slower
-than all others, and null is the median of such.
+compiling included. The run ends when both are reached, or at the limit. Then the newest checkpoint's target network,
+the average that agents play with, plays 30 episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their
+start; all else is as in training (frame skip 4, no sticky actions). Settings are those of `borg up`, changed by
+BORG_AGENT_… of the environment alone, and printed. Last come the medians over the seeds; a seed that did not get there
+counts as slower than all others, and null is the median of such.
 """
 
 import argparse
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="limit of each run (default: 60)")
     parser.add_argument("--episodes", type=int, default=30, help="greedy episodes afterwards, 0: none (default: 30)")
     given = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends the run's processes, too
+        signal.signal(number, signal.default_int_handler)
     changed = {name: value for name, value in os.environ.items() if name.startswith("BORG_AGENT_")}
     tell(None, "settings", game=given.game, agents=given.agents, goal=given.goal, changed=changed)
     minutes: dict[int, list[float]] = {window: [] for window in WINDOWS}
@@ -100,17 +102,18 @@ class Run:
 
     def _watch(self, process: "subprocess.Popen[bytes]", began_s: float) -> None:
         path = self._folder / "runs" / "bench" / "events.sqlite"
-        limit_s = 60.0 * self._given.minutes
-        while not path.exists():
+        until_s = began_s + 60.0 * self._given.minutes
+        while not self._is_over(until_s):
             self._check(process)
+            with open_journal(path, Choice(topic="training_log")) as journal:
+                while journal is not None and not self._is_over(until_s):  # None: its file was not made yet
+                    self._check(process)
+                    self._read(journal, began_s)
+                    time.sleep(POLL_S)
             time.sleep(POLL_S)
-        with open_journal(path, Choice(topic="training_log")) as journal:
-            if journal is None:
-                raise SystemExit(f"{path} has no events")
-            while len(self.minutes) < len(WINDOWS) and time.monotonic() - began_s < limit_s:
-                self._check(process)
-                self._read(journal, began_s)
-                time.sleep(POLL_S)
+
+    def _is_over(self, until_s: float) -> bool:
+        return len(self.minutes) == len(WINDOWS) or time.monotonic() >= until_s
 
     def _check(self, process: "subprocess.Popen[bytes]") -> None:
         if process.poll() is not None:
@@ -151,7 +154,7 @@ class Run:
         folder = self._folder / "runs" / "bench" / "checkpoints"
         if not load_checkpoint(folder, learner, settings.network, spec):
             raise SystemExit(f"no checkpoint in {folder}")
-        actor = Actor(environment, learner.online, settings.actor, EVALUATION_SEED + self._seed)
+        actor = Actor(environment, learner.target, settings.actor, EVALUATION_SEED + self._seed)
         played: list[Episode] = []
         while len(played) < episodes:
             played += actor.play(settings.actor.chunk_steps, 0.0).episodes
