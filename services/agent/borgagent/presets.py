@@ -10,7 +10,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "network": "tiny",
         "environment": {"height": 10, "width": 5, "stack": 1, "envs": 8},
-        "actor": {"n_steps": 1, "epsilon_steps": 3_000, "chunk_steps": 8},
+        "actor": {"n_steps": 1, "epsilon_steps": 6_000, "chunk_steps": 8},
         "replay": {"capacity": 20_000, "min_size": 500, "error_buffer": 1_000.0},
         "learner": {
             "batch_size": 64,
@@ -24,11 +24,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "network": "small",
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
-        "actor": {"n_steps": 5, "epsilon_end": 0.002},
-        "replay": {"capacity": 500_000, "min_size": 10_000},
+        "actor": {"n_steps": 3, "epsilon_end": 0.002},
+        "replay": {"capacity": 500_000, "min_size": 10_000, "samples_per_insert": 4.0},
         "learner": {
             "batch_size": 128,
-            "learning_rate": 6e-4,
+            "learning_rate": 1e-3,
             "adam_epsilon": 1e-5,  # most gradients are below 1e-4 here: with more, Adam's steps shrink with the loss
             "target_rate": 0.01,
         },

@@ -1,9 +1,10 @@
 """How exploration and the correction of prioritised sampling change as a run goes on."""
 
 
-def linear(start: float, end: float, steps: int, step: int) -> float:
-    """From ``start`` at step 0 to ``end`` at ``steps``, constant afterwards."""
-    return start + (end - start) * min(1.0, step / steps)
+def geometric(start: float, end: float, steps: int, step: int) -> float:
+    """From ``start`` at step 0 to ``end`` at ``steps`` by the same factor with every step, constant afterwards."""
+    share = min(1.0, step / steps)
+    return float(start ** (1.0 - share) * end**share)
 
 
 def ladder_epsilon(number: int, agents: int, base: float = 0.4, exponent: float = 7.0) -> float:

@@ -23,7 +23,7 @@ from borgagent.membership import LearnerNotNeeded, join
 from borgagent.metrics import agent_metrics
 from borgagent.network import QNetwork
 from borgagent.reporting import Reporter
-from borgagent.schedule import agent_epsilon, linear
+from borgagent.schedule import agent_epsilon, geometric
 from borgagent.settings import AgentOverrides, AgentSettings
 from borgagent.state import AgentState
 from borgcore.connection import address_of, open_redis
@@ -178,7 +178,7 @@ class Agent:
         actor, own = self._settings.actor, self._overrides()
         if own.epsilon is not None:
             return own.epsilon
-        annealed = linear(actor.epsilon_start, actor.epsilon_end, actor.epsilon_steps, self._replay.inserted)
+        annealed = geometric(actor.epsilon_start, actor.epsilon_end, actor.epsilon_steps, self._replay.inserted)
         return agent_epsilon(number=self._membership.number, agents=self._membership.agents, annealed=annealed)
 
     def _overrides(self) -> AgentOverrides:

@@ -51,8 +51,8 @@ class ActorSettings(Section):
     """Share of random actions at the beginning; Mnih et al. 2015."""
     epsilon_end: float = Field(0.01, ge=0.0, le=1.0)
     """Share of random actions after epsilon_steps; Hessel et al. 2018."""
-    epsilon_steps: PositiveInt = 60_000
-    """Transitions of the whole run over which epsilon falls linearly; 50,000-80,000 learned Pong here."""
+    epsilon_steps: PositiveInt = 250_000
+    """Transitions of the whole run over which epsilon falls geometrically; their number in Mnih et al. 2015."""
     chunk_steps: PositiveInt = 16
     """Steps of every copy that are played in one go in a worker thread, then pushed together."""
 
@@ -75,7 +75,7 @@ class LearnerSettings(Section):
     checkpoint_period_s: PositiveFloat = 60.0
     """Time between checkpoints, seconds."""
     beta_updates: PositiveInt = 100_000
-    """Train steps over which the importance exponent rises to its end; about what Pong takes to be solved."""
+    """Train steps over which the importance exponent rises to its end; Schaul et al. 2016 take the whole training."""
     samplers: PositiveInt = 2
     """Samples under way at once, so that fetching and decoding overlap with training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

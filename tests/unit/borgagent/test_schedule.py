@@ -1,11 +1,16 @@
 import pytest
 
-from borgagent.schedule import LADDER_FROM, agent_epsilon, ladder_epsilon, linear
+from borgagent.schedule import LADDER_FROM, agent_epsilon, geometric, ladder_epsilon
 
 
-@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (25, 0.775), (50, 0.55), (100, 0.1), (10_000, 0.1)])
-def test_linear_falls_evenly_and_then_stays(step: int, value: float) -> None:
-    assert linear(1.0, 0.1, 100, step) == pytest.approx(value)
+@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (25, 0.1), (50, 0.01), (75, 0.001), (100, 1e-4), (10_000, 1e-4)])
+def test_geometric_falls_by_one_factor_and_then_stays(step: int, value: float) -> None:
+    assert geometric(1.0, 1e-4, 100, step) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("start", "end", "between"), [(0.0, 0.1, 0.0), (0.1, 0.0, 0.0), (0.3, 0.3, 0.3)])
+def test_geometric_keeps_its_ends_even_where_they_are_zero_or_equal(start: float, end: float, between: float) -> None:
+    assert [geometric(start, end, 100, step) for step in (0, 50, 100)] == pytest.approx([start, between, end])
 
 
 @pytest.mark.parametrize(
