@@ -106,7 +106,7 @@ class Run:
         while not self._is_over(until_s):
             self._check(process)
             with open_journal(path, Choice(topic="training_log")) as journal:
-                while journal is not None and not self._is_over(until_s):  # None: its file was not made yet
+                while journal is not None and not self._is_over(until_s):  # None: no file, or no table in it, yet
                     self._check(process)
                     self._read(journal, began_s)
                     time.sleep(POLL_S)
