@@ -77,7 +77,7 @@ def draw(curves: dict[str, Curve], x_name: str) -> str:
 
 
 def round_values(least: float, most: float) -> list[float]:
-    """Where to put ticks between both, at most TICKS: multiples of 1, 2 or 5 times a power of ten, the smallest that does."""
+    """Places of at most TICKS between both: multiples of the smallest 1, 2 or 5 times a power of ten that does."""
     steps = (digit * 10.0**power for power in count(int(math.log10((most - least) or 1.0)) - 2) for digit in (1, 2, 5))
     step = next(step for step in steps if most // step - math.ceil(least / step) < TICKS)
     return [step * multiple for multiple in range(math.ceil(least / step), int(most // step) + 1)]
