@@ -1,6 +1,7 @@
 """Playing: epsilon-greedy on a copy of the learner's network, giving transitions and finished episodes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ class Actor:
         self._envs = environment.envs
         self._actions_A = environment.actions_A
         self._clip = settings.reward_clip
+        self._terminal_on_life_loss = settings.terminal_on_life_loss
         self._random = np.random.default_rng(seed)
         copies = self._envs.num_envs
         self._assemblers = [NStepAssembler(settings.n_steps, settings.gamma) for _ in range(copies)]
@@ -57,7 +59,9 @@ class Actor:
         self._lengths_N = np.zeros(copies, np.int64)
         self._terminated_N = np.zeros(copies, np.bool_)
         self._truncated_N = np.zeros(copies, np.bool_)
-        self._obs_NSHW: NDArray[np.uint8] = self._envs.reset(seed=seed)[0]
+        self._lost_N = np.zeros(copies, np.bool_)
+        self._obs_NSHW, info = self._envs.reset(seed=seed)
+        self._lives_N = _lives(info, copies)
 
     def play(self, steps: int, epsilon: float) -> Played:
         """Play ``steps`` steps of every copy; blocks, so run it in a worker thread."""
@@ -77,7 +81,7 @@ class Actor:
         action_N = q_NA.argmax(axis=1)
         explores_N = self._random.random(copies) < epsilon
         action_N[explores_N] = self._random.integers(q_NA.shape[1], size=int(explores_N.sum()))
-        obs_NSHW, reward_N, terminated_N, truncated_N, _ = self._envs.step(self._actions_A[action_N])
+        obs_NSHW, reward_N, terminated_N, truncated_N, info = self._envs.step(self._actions_A[action_N])
         clipped_N = np.clip(reward_N, -self._clip, self._clip)
         for copy in np.flatnonzero(~ended_N):  # the others were reset by this step: no transition
             action = int(action_N[copy])
@@ -86,13 +90,15 @@ class Actor:
         self._lengths_N += ~ended_N
         played.steps += copies - int(ended_N.sum())
         self._obs_NSHW, self._terminated_N, self._truncated_N = obs_NSHW, terminated_N, truncated_N
+        lives_N = _lives(info, copies)
+        self._lost_N, self._lives_N = (lives_N < self._lives_N) & self._terminal_on_life_loss, lives_N
         self._finish(played)
 
     def _complete(self, played: Played, value_N: NDArray[np.float32]) -> None:
         """The newest observation's value is known now: complete what was waiting for it."""
         for copy, assembler in enumerate(self._assemblers):
             obs_SHW, value = self._obs_NSHW[copy], float(value_N[copy])
-            if self._terminated_N[copy]:
+            if self._terminated_N[copy] or self._lost_N[copy]:
                 played.transitions += assembler.end(obs_SHW, None)
             elif self._truncated_N[copy]:
                 played.transitions += assembler.end(obs_SHW, value)
@@ -111,3 +117,9 @@ class Actor:
             )
             self._scores_N[copy] = 0.0
             self._lengths_N[copy] = 0
+
+
+def _lives(info: dict[str, Any], copies: int) -> NDArray[np.int32]:
+    """What the emulator says of each copy; games without lives, and Catch, have 0 for ever."""
+    lives_N: NDArray[np.int32] = info.get("lives", np.zeros(copies, np.int32))
+    return lives_N

@@ -47,6 +47,8 @@ class ActorSettings(Section):
     """Discount per step; Mnih et al. 2015."""
     reward_clip: PositiveFloat = 1.0
     """Each step's reward is clipped to -x..x for learning; reported returns are true. Mnih et al. 2015."""
+    terminal_on_life_loss: bool = True
+    """Nothing after a lost life counts towards what came before it; episodes and returns go on. Mnih et al. 2015."""
     epsilon_start: float = Field(1.0, ge=0.0, le=1.0)
     """Share of random actions at the beginning; Mnih et al. 2015."""
     epsilon_end: float = Field(0.01, ge=0.0, le=1.0)

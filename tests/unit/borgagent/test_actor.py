@@ -17,6 +17,7 @@ from borgcore.replay import Transition
 
 CATCH = EnvironmentSettings(height=10, width=5, stack=1, envs=3)
 PONG = EnvironmentSettings(height=42, width=42, stack=4, envs=2)
+ACTIONS = {"catch": 3, "pong": 3, "breakout": 4}
 GAMMA = 0.9
 
 
@@ -28,8 +29,10 @@ class Copy:
     actions: list[list[int]] = field(default_factory=list)
     rewards: list[list[float]] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
+    losses: list[list[int]] = field(default_factory=list)  # how many steps were played when a life was gone
 
     def begin(self, obs_SHW: NDArray[np.uint8]) -> None:
+        self.losses.append([])
         self.obs.append([obs_SHW.copy()])
         self.actions.append([])
         self.rewards.append([])
@@ -43,9 +46,11 @@ class Recorder:
         self.copies = [Copy() for _ in range(envs.num_envs)]
         self.steps = 0
         self._envs = envs
+        self._lives_N = [0] * envs.num_envs
 
     def reset(self, *, seed: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         obs_NSHW, info = self._envs.reset(seed=seed)
+        self._lives_N = [int(lives) for lives in info.get("lives", self._lives_N)]
         for copy, obs_SHW in zip(self.copies, obs_NSHW, strict=True):
             copy.begin(obs_SHW)
         return obs_NSHW, info
@@ -53,7 +58,8 @@ class Recorder:
     def step(self, action_N: NDArray[np.int64]) -> Any:
         result = self._envs.step(action_N)
         for number, copy in enumerate(self.copies):
-            obs_NSHW, reward_N, terminated_N, truncated_N, _ = result
+            obs_NSHW, reward_N, terminated_N, truncated_N, info = result
+            before, self._lives_N[number] = self._lives_N[number], int(info.get("lives", self._lives_N)[number])
             if len(copy.ends) == len(copy.obs):  # the step that resets
                 copy.begin(obs_NSHW[number])
                 continue
@@ -61,20 +67,22 @@ class Recorder:
             copy.obs[-1].append(obs_NSHW[number].copy())
             copy.actions[-1].append(int(action_N[number]))
             copy.rewards[-1].append(float(reward_N[number]))
+            if self._lives_N[number] < before:
+                copy.losses[-1].append(len(copy.actions[-1]))
             if terminated_N[number] or truncated_N[number]:
                 copy.ends.append("terminated" if terminated_N[number] else "truncated")
         return result
 
 
-def network_of(view: EnvironmentSettings, name: Any) -> QNetwork:
+def network_of(view: EnvironmentSettings, name: Any, actions: int) -> QNetwork:
     torch.manual_seed(0)
-    return QNetwork(name, view.stack, view.height, view.width, 3).requires_grad_(requires_grad=False)
+    return QNetwork(name, view.stack, view.height, view.width, actions).requires_grad_(requires_grad=False)
 
 
 def actor_of(game: str, view: EnvironmentSettings, settings: ActorSettings, seed: int = 1) -> tuple[Actor, Recorder]:
     environment = open_environment(game, view)
     recorder = Recorder(environment.envs)
-    network = network_of(view, "tiny" if game == "catch" else "small")
+    network = network_of(view, "tiny" if game == "catch" else "small", ACTIONS[game])
     recorded = Environment(recorder, environment.actions_A)  # type: ignore[arg-type]  # as much of it as the actor uses
     return Actor(recorded, network, settings, seed), recorder
 
@@ -84,13 +92,16 @@ def expected(copy: Copy, actions_A: NDArray[np.int64], settings: ActorSettings) 
     found = []
     for index, (obs, actions, rewards) in enumerate(zip(copy.obs, copy.actions, copy.rewards, strict=True)):
         ended = copy.ends[index] if index < len(copy.ends) else None
+        losses = copy.losses[index] if settings.terminal_on_life_loss else []
         for start in range(len(actions)):
-            end = min(start + settings.n_steps, len(actions))
-            if end - start < settings.n_steps and ended is None:
+            stop = next((loss for loss in losses if loss > start), len(actions))
+            end = min(start + settings.n_steps, stop)
+            lost = end in losses
+            if end - start < settings.n_steps and ended is None and not lost:
                 continue  # not known yet
             clipped = [max(-settings.reward_clip, min(settings.reward_clip, reward)) for reward in rewards]
             reward = sum(settings.gamma**i * clipped[start + i] for i in range(end - start))
-            over = end == len(actions) and ended == "terminated"
+            over = lost or (end == len(actions) and ended == "terminated")
             discount = 0.0 if over else settings.gamma ** (end - start)
             action = actions_A.tolist().index(actions[start])
             found.append((obs[start].tobytes(), obs[end].tobytes(), action, reward, discount, end - start))
@@ -172,6 +183,18 @@ def test_pongs_last_point_terminates() -> None:
     assert recorder.copies[0].ends == ["terminated"]
     assert -21.0 <= played.episodes[0].score < 0.0
     check(played, recorder, np.array([0, 2, 3]), PONG.stack, settings)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_breakouts_lost_lives_end_what_counts_but_not_the_episode(terminal: bool) -> None:
+    settings = ActorSettings(n_steps=3, gamma=GAMMA, terminal_on_life_loss=terminal)
+    actor, recorder = actor_of("breakout", PONG, settings)
+    chunks = []
+    while not all(copy.ends for copy in recorder.copies):
+        chunks.append(actor.play(50, 1.0))
+    played = together([*chunks, settle(actor)])
+    assert [len(copy.losses[0]) for copy in recorder.copies] == [5, 5]
+    check(played, recorder, np.arange(4), PONG.stack, settings)
 
 
 class Paying:
