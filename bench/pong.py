@@ -8,7 +8,8 @@ agent explores. `to_goal_20` and `to_goal_100` are the first moments at which th
 100, episodes of all agents together is at least the goal; minutes are from the start of `borg up`, warm-up and
 compiling included. The run ends when both are reached, or at the limit. Then the newest checkpoint's target network,
 the average that agents play with, plays 30 episodes, one after the other, with epsilon 0 and 0 to 30 NOOPs at their
-start; all else is as in training (frame skip 4, no sticky actions). Settings are those of `borg up`, changed by
+start; all else is as in training (frame skip 4, no sticky actions); `cut_off` counts those that the limit of 108,000
+frames ended, for a greedy network may play a rally that never ends. Settings are those of `borg up`, changed by
 BORG_AGENT_… of the environment alone, and printed. Last come the medians over the seeds; a seed that did not get there
 counts as slower than all others, and null is the median of such.
 """
@@ -157,13 +158,16 @@ class Run:
         actor = Actor(environment, learner.target, settings.actor, EVALUATION_SEED + self._seed)
         played: list[Episode] = []
         while len(played) < episodes:
-            played += actor.play(settings.actor.chunk_steps, 0.0).episodes
+            for episode in actor.play(settings.actor.chunk_steps, 0.0).episodes:
+                played.append(episode)
+                sys.stderr.write(f"seed {self._seed}: greedy episode {len(played)} of {episodes}: {episode.score}\n")
         scores = [episode.score for episode in played[:episodes]]
         tell(
             self._seed,
             "greedy",
             updates=learner.updates,
             episodes=episodes,
+            cut_off=sum(episode.truncated for episode in played[:episodes]),
             mean=round(statistics.mean(scores), 2),
             stdev=round(statistics.stdev(scores), 2),
             least=min(scores),
