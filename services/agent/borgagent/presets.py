@@ -24,8 +24,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "network": "small",
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
-        "actor": {"n_steps": 3, "epsilon_end": 0.002},
-        "replay": {"capacity": 500_000, "min_size": 10_000, "samples_per_insert": 4.0},
+        "actor": {"n_steps": 2, "epsilon_end": 0.002},
+        "replay": {"capacity": 500_000, "min_size": 10_000, "alpha": 0.5, "samples_per_insert": 4.0},
         "learner": {
             "batch_size": 128,
             "learning_rate": 1e-3,
