@@ -53,7 +53,7 @@ class Transition:
     frames_FHW: NDArray[np.uint8]  # oldest first; the first ``stack`` are obs, the last ``stack`` next_obs
     action: int
     reward: float  # n-step sum, each step clipped
-    discount: float  # 0 when terminated; gamma**k otherwise, also when truncated
+    discount: float  # 0 when the episode, or a life, terminated; gamma**k otherwise, also when truncated
     k: int  # steps spanned, 1..n
     priority: float  # |TD error| as the actor saw it; not part of the message
 
@@ -79,7 +79,7 @@ class Batch:
     next_obs_BSHW: NDArray[np.uint8]
     action_B: NDArray[np.int64]
     reward_B: NDArray[np.float32]  # n-step sum, each step clipped
-    discount_B: NDArray[np.float32]  # gamma**k; 0 where the episode terminated, not where it was truncated
+    discount_B: NDArray[np.float32]  # gamma**k; 0 where the episode, or a life, terminated, not where it was truncated
     weight_B: NDArray[np.float32]  # importance weights, largest is 1
 
     @classmethod

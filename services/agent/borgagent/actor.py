@@ -120,6 +120,6 @@ class Actor:
 
 
 def _lives(info: dict[str, Any], copies: int) -> NDArray[np.int32]:
-    """What the emulator says of each copy; games without lives, and Catch, have 0 for ever."""
+    """Lives left in each copy, int32 (N,), as ale-py says; 0 for ever in games without lives, and in Catch."""
     lives_N: NDArray[np.int32] = info.get("lives", np.zeros(copies, np.int32))
     return lives_N

@@ -22,7 +22,8 @@ class NStepAssembler:
 
     A transition that spans k <= n steps carries the first observation's S frames and the min(k, S) newest of its
     successor: neighbours share the rest. Its reward is the discounted sum of k rewards. Its discount is gamma**k, or 0
-    where the episode terminated within it (not where it was truncated: the successor's value still counts).
+    where the episode terminated within it (not where it was truncated: the successor's value still counts). Where the
+    actor takes a lost life as an end, one life is an episode here.
     """
 
     def __init__(self, n: int, gamma: float) -> None:

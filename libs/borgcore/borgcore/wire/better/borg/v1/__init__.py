@@ -78,7 +78,7 @@ class Transition(betterproto2.Message):
 
     discount: "float" = betterproto2.field(4, betterproto2.TYPE_FLOAT)
     """
-    gamma**k; 0 where the episode terminated, not where it was truncated
+    gamma**k; 0 where the episode, or a life that counts as one, terminated, not where it was truncated
     """
 
     k: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
