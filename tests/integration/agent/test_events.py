@@ -36,7 +36,9 @@ async def test_a_run_is_told_from_begin_to_end_without_secrets(start_agent: Star
     await redis.config_set("requirepass", SECRET)
     agent = start_agent(BORG_REDIS_PASSWORD=SECRET, BORG_EVENTS_PASSWORD=SECRET)
     await report_where(redis, 1, trains)
-    await report_where(redis, 1, lambda report: report.episodes > 100)
+    fetched = await report_where(redis, 1, lambda report: report.weights_version > 0)
+    later = max(fetched.episodes, 100) + 50  # so many more end with the weights fetched
+    await report_where(redis, 1, lambda report: report.episodes > later)
     agent.terminate()
     assert await agent.ended() == 0
     raw = await read_stream(redis)

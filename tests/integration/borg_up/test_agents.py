@@ -49,12 +49,13 @@ async def test_catch_is_learnt_by_two_agents_and_a_resumed_run_goes_on_where_it_
     assert (await read(lambda: read_record(borg.folder))).state.startswith("the mean return")
 
     again = await begin(start, None, "--resume")
-    reports, stats = await see(again, lambda seen: len(seen[0]) == 2 and learner_updates(seen) > 0)
+    reports, stats = await see(
+        again, lambda seen: len(seen[0]) == 2 and learner_updates(seen) > 0 and all(r.weights_version for r in seen[0])
+    )
     first = learner_updates((reports, stats))
     assert {report.agent for report in reports} == {1, 2}
     assert first >= 100, "the learner counts on from its checkpoint"
     assert stats.inserted > 500, "and the memory is the one that was filled before"
-    assert max(report.weights_version for report in reports) > 0
 
     family = await read(lambda: children_of(again.process.pid))
     assert len(family) == 5, "Valkey, two agents, monitor and logshipper"
