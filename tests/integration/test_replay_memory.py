@@ -114,22 +114,36 @@ async def test_equal_priorities_are_drawn_uniformly(redis: Redis, run: str, alph
     assert chi_squared(draws, np.full(100, 30.0)) < 148.2
 
 
-@pytest.mark.parametrize("alpha", [0.5, 0.7, 1.0, 1.5])
+@pytest.mark.parametrize(
+    ("alpha", "alpha_end", "progress"),
+    [(0.5, None, 0.5), (0.7, 0.0, 0.0), (1.0, None, 1.0), (1.5, 0.1, 0.0), (1.15, 0.35, 0.1875)],
+)
 async def test_ranks_are_drawn_by_the_power_law_and_weighted_by_its_inverse(
-    redis: Redis, run: str, alpha: float
+    redis: Redis, run: str, alpha: float, alpha_end: float | None, progress: float
 ) -> None:
-    settings = SETTINGS.model_copy(update={"alpha": alpha})
+    settings = SETTINGS.model_copy(update={"alpha": alpha, "alpha_end": alpha_end, "beta_start": 1.0})
     with anyio.fail_after(LIMIT_S):
         async with open_replay(redis, run, SPEC, settings) as replay:
             await replay.push([replace(one, priority=2.0**-i) for i, one in enumerate(transitions(20))])
-            batches = [await replay.sample(500, beta=1.0) for _ in range(4)]
+            batches = [await replay.sample(500, progress=progress) for _ in range(4)]
+    alpha, _ = settings.exponents(progress)
     power = 1.0 - alpha
-    edges = np.log(np.arange(1, 22)) if alpha == 1.0 else (np.arange(1, 22) ** power - 1) / power
+    edges = np.log(np.arange(1, 22)) if abs(power) < 1e-9 else (np.arange(1, 22) ** power - 1) / power
     chance = np.diff(edges) / edges[-1]
     ids = np.concatenate([batch.ids_B for batch in batches])
     assert chi_squared(ids, chance * 2_000) < 43.8  # 19 degrees of freedom, once in a thousand
     wanted = chance[batches[0].ids_B] ** -1.0
     assert batches[0].weight_B == pytest.approx(wanted / wanted.max(), rel=1e-5)
+
+
+async def test_once_alpha_has_fallen_to_nothing_priorities_do_not_count(redis: Redis, run: str) -> None:
+    settings = SETTINGS.model_copy(update={"alpha_end": 0.0})
+    with anyio.fail_after(LIMIT_S):
+        async with open_replay(redis, run, SPEC, settings) as replay:
+            await replay.push([replace(one, priority=2.0**-i) for i, one in enumerate(transitions(20))])
+            batches = [await replay.sample(500, progress=1.0) for _ in range(4)]
+    assert chi_squared(np.concatenate([batch.ids_B for batch in batches]), np.full(20, 100.0)) < 43.8
+    assert all((batch.weight_B == 1.0).all() for batch in batches)
 
 
 async def test_new_priorities_decide_what_is_drawn(replay: Replay) -> None:

@@ -115,13 +115,16 @@ class Learning:
             duration_s=round(time.monotonic() - began, 1),
         )
 
+    @property
+    def _annealed(self) -> float:
+        """How far alpha and beta are on the way to their ends: 0 at the beginning, 1 and above at the end."""
+        return self._learner.updates / self._settings.learner.anneal_updates
+
     async def _draw(self, batch: Batch) -> Batch:
         """One sample; that there is none yet, or not now, is no failure: actors may have ended, others may come."""
-        progress = self._learner.updates / self._settings.learner.beta_updates
-        beta = self._settings.replay.beta(progress)
         while True:
             try:
-                drawn = await self._replay.sample(len(batch), batch, beta=beta)
+                drawn = await self._replay.sample(len(batch), batch, progress=self._annealed)
             except (ReplayTooSmallError, TimeoutError) as error:
                 if not self._waiting:
                     _log.info("sample_awaited", updates=self._learner.updates, reason=str(error))
@@ -190,7 +193,8 @@ class Learning:
     async def _reprioritise(self, errors: MemoryObjectReceiveStream[tuple[NDArray[np.int64], Trained]]) -> None:
         async with errors:
             async for ids_B, trained in errors:
-                if self._settings.replay.alpha > 0.0:
+                alpha, _ = self._settings.replay.exponents(self._annealed)
+                if alpha > 0.0:
                     await self._replay.reprioritise(ids_B, trained.td_error_B)
 
     async def _weights(self) -> Weights:

@@ -1,4 +1,4 @@
-"""How exploration and the correction of prioritised sampling change as a run goes on."""
+"""How exploration changes as a run goes on."""
 
 
 def geometric(start: float, end: float, steps: int, step: int) -> float:

@@ -76,8 +76,8 @@ class LearnerSettings(Section):
     """Time between published weights, seconds."""
     checkpoint_period_s: PositiveFloat = 60.0
     """Time between checkpoints, seconds."""
-    beta_updates: PositiveInt = 100_000
-    """Train steps over which the importance exponent rises to its end; Schaul et al. 2016 take the whole training."""
+    anneal_updates: PositiveInt = 100_000
+    """Train steps over which replay's alpha and beta go to their ends; Schaul et al. 2016 take the whole training."""
     samplers: PositiveInt = 2
     """Samples under way at once, so that fetching and decoding overlap with training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

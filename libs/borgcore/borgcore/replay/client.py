@@ -104,12 +104,13 @@ class Replay:
             await self._memory.store(ranked[rows], messages[rows])
         return self.inserted - 1
 
-    async def sample(self, batch_size: int, out: Batch | None = None, *, beta: float | None = None) -> Batch:
+    async def sample(self, batch_size: int, out: Batch | None = None, *, progress: float = 0.0) -> Batch:
         """Draw transitions by priority, with replacement, stratified over the batch.
 
-        Waits for the rate limiter. ``out`` is filled and returned; without it a new batch is allocated. ``beta`` is the
-        exponent of the importance weights, by default ``beta_start``. A sample that does not decode is replaced by
-        another of the batch, is counted in ``corrupt``, and its slot gets the lowest priority.
+        Waits for the rate limiter. ``out`` is filled and returned; without it a new batch is allocated. ``progress``
+        of the learning, 0 at its beginning, 1 and above at its end, anneals the exponents of priority (alpha) and
+        importance weights (beta). A sample that does not decode is replaced by another of the batch, is counted in
+        ``corrupt``, and its slot gets the lowest priority, which counts while alpha is above 0.
 
         Returns host arrays; B = batch_size, S = stacked frames, H, W pixels, from the spec:
             ids_B                    int64    for :meth:`reprioritise`
@@ -131,9 +132,10 @@ class Replay:
         self._memory.check_batch(batch_size)
         out = Batch.empty(self.spec, batch_size) if out is None else out
         out.check(self.spec, batch_size)
-        draw = await self._draw(batch_size)
+        alpha, beta = self.settings.exponents(progress)
+        draw = await self._draw(batch_size, alpha)
         out.ids_B[:] = draw.ids_B
-        out.weight_B[:] = importance_weights(draw.probability_B, self.settings.beta_start if beta is None else beta)
+        out.weight_B[:] = importance_weights(draw.probability_B, beta)
 
         def decode(rows: slice) -> list[int]:
             return decode_transitions(self.spec, draw.messages[rows], out, rows.start)
@@ -183,17 +185,17 @@ class Replay:
         """Measure the memory; raises TimeoutError and ServerError as :meth:`push`."""
         return await self._memory.stats()
 
-    async def _draw(self, batch_size: int) -> Draw:
+    async def _draw(self, batch_size: int, alpha: float) -> Draw:
         """Draw, waiting for the limiter; one wait takes one set of variates, so that a seed gives the same draws."""
         variates_B = stratified(self._variates, batch_size)
-        if draw := await self._memory.draw(variates_B):
+        if draw := await self._memory.draw(variates_B, alpha):
             return draw
         limit_s = self.settings.limiter_timeout_s
         deadline = anyio.current_time() + limit_s
         with self._sample_watch.wait():
             while anyio.current_time() < deadline:  # no cancelling: it would lose samples already counted
                 await anyio.sleep(self.settings.limiter_poll_s)
-                if draw := await self._memory.draw(variates_B):
+                if draw := await self._memory.draw(variates_B, alpha):
                     return draw
         size = min(self.inserted, self.settings.capacity)
         if size < self.settings.min_size:

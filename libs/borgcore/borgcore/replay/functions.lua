@@ -78,7 +78,7 @@ end
 -- Inverse of F(x) = (x^(1-alpha) - 1) / ((n+1)^(1-alpha) - 1), 1 <= x < n + 1, the power law rank^-alpha spread evenly
 -- over [rank, rank + 1); P(rank) = F(rank + 1) - F(rank) is exact for it.
 local function power_law(n, alpha)
-  if alpha == 1 then
+  if math.abs(1 - alpha) < 1e-6 then -- the limit; closer to 1, the powers below lose their digits
     local whole = math.log(n + 1)
     return function(u)
       local rank = math.min(math.floor(math.exp(u * whole)), n)
@@ -97,7 +97,7 @@ end
 local function draw(priorities, variates, count, size, alpha, indexed)
   local drawn, chances = {}, {}
   local offset = 1
-  if not indexed or alpha == 0 then
+  if not indexed then
     for i = 1, count do
       local u
       u, offset = struct.unpack('<d', variates, offset)

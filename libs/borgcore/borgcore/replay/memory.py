@@ -73,13 +73,13 @@ class Memory:
         args[0::2], args[1::2] = scores, messages
         self.inserted, self.sampled = await self._library.call("push", *args, timeout_s=self._settings.push_timeout_s)
 
-    async def draw(self, variates_B: NDArray[np.float64]) -> Draw | None:
+    async def draw(self, variates_B: NDArray[np.float64], alpha: float) -> Draw | None:
         """Draw one transition per variate in [0, 1), or None where the limiter says wait."""
         limiter, settings = self._limiter, self._settings
         reply = await self._library.call(
             "sample",
             variates_B.astype("<f8").tobytes(),
-            settings.alpha,
+            alpha,
             settings.min_size,
             limiter.samples_per_insert,
             limiter.min_diff,
@@ -129,7 +129,7 @@ class Memory:
                 f"{subject} has capacity {int(capacity)}; this agent's is {settings.capacity} and was refused"
             )
         if int(found_indexed) != indexed:
-            kinds = ("uniform (alpha 0)", "by priority (alpha above 0)")
+            kinds = ("uniform (alpha 0)", "by priority (alpha above 0 at first)")
             raise MismatchError(
                 f"{subject} is sampled {kinds[int(found_indexed)]}; "
                 f"this agent would sample {kinds[indexed]} and was refused"

@@ -13,7 +13,9 @@ class ReplaySettings(Section):
     capacity: PositiveInt = 1_000_000
     """Transitions kept, the oldest is overwritten; Mnih et al. 2015. One value for a whole run."""
     alpha: float = Field(0.7, ge=0.0, le=2.0)
-    """Exponent of the priority, 0 samples uniformly; Schaul et al. 2016, rank-based variant."""
+    """Exponent of the priority when learning begins, 0 samples uniformly; Schaul et al. 2016, rank-based variant."""
+    alpha_end: float | None = Field(None, ge=0.0, le=2.0)
+    """Exponent of the priority when learning ends; not given, or the same, alpha stays as it is."""
     beta_start: float = Field(0.5, ge=0.0, le=1.0)
     """Exponent of the importance weights when learning begins; Schaul et al. 2016, rank-based variant."""
     beta_end: float = Field(1.0, ge=0.0, le=1.0)
@@ -38,15 +40,23 @@ class ReplaySettings(Section):
     """Seed of the draws; none: from the operating system."""
 
     @model_validator(mode="after")
-    def _can_begin(self) -> Self:
+    def _is_consistent(self) -> Self:
         if self.capacity < self.min_size:
             raise ValueError(
                 f"capacity is {self.capacity}, below min_size {self.min_size}: learner and actors would wait for each "
                 "other for ever; raise the capacity, or lower min_size, too (--replay.min-size or "
                 "BORG_AGENT_REPLAY__MIN_SIZE)"
             )
+        if self.alpha == 0.0 and self.alpha_end:
+            raise ValueError(
+                f"alpha is 0 and alpha_end {self.alpha_end:g}: a memory that begins uniform keeps no priorities; raise "
+                "alpha above 0, or leave alpha_end out (--replay.alpha-end or BORG_AGENT_REPLAY__ALPHA_END)"
+            )
         return self
 
-    def beta(self, progress: float) -> float:
-        """Return the importance exponent at ``progress`` 0..1 of the learning, annealed linearly."""
-        return self.beta_start + (self.beta_end - self.beta_start) * min(max(progress, 0.0), 1.0)
+    def exponents(self, progress: float) -> tuple[float, float]:
+        """Return alpha and beta at ``progress`` 0..1 of the learning, both annealed linearly; beyond, the ends hold."""
+        progress = min(max(progress, 0.0), 1.0)
+        alpha_end = self.alpha if self.alpha_end is None else self.alpha_end
+        alpha = self.alpha + (alpha_end - self.alpha) * progress
+        return alpha, self.beta_start + (self.beta_end - self.beta_start) * progress

@@ -38,8 +38,3 @@ def test_overlapping_waits_count_once_and_a_wait_in_progress_counts() -> None:
         assert watch.running
     assert not watch.running
     assert watch.seconds == watch.seconds
-
-
-@pytest.mark.parametrize(("progress", "beta"), [(-1.0, 0.4), (0.0, 0.4), (0.5, 0.7), (1.0, 1.0), (2.0, 1.0)])
-def test_beta_is_annealed_linearly_and_stays_within_its_ends(progress: float, beta: float) -> None:
-    assert ReplaySettings(beta_start=0.4, beta_end=1.0).beta(progress) == pytest.approx(beta)
