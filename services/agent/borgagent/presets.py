@@ -25,12 +25,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "small",
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
         "actor": {"n_steps": 2, "epsilon_end": 0.002},
-        "replay": {"capacity": 500_000, "min_size": 10_000, "alpha": 0.5, "samples_per_insert": 4.0},
+        "replay": {
+            "capacity": 500_000,
+            "min_size": 10_000,
+            "alpha_end": 0.0,  # on Breakout, priorities helped to begin with and hindered later
+            "beta_end": 0.5,  # as at the start: alpha's fall ends the bias
+            "samples_per_insert": 4.0,
+        },
         "learner": {
             "batch_size": 128,
             "learning_rate": 1e-3,
             "adam_epsilon": 1e-5,  # most gradients are below 1e-4 here: with more, Adam's steps shrink with the loss
             "target_rate": 0.01,
+            "anneal_updates": 20_000,
         },
     },
     # 84x84 frames and the network of Mnih et al. 2015: for GPUs.
