@@ -46,7 +46,11 @@ class Stack:
         return self._run("compose", "--project-name", self.project, *options, *arguments, check=check)
 
     def up(self, *arguments: str) -> None:
-        self.compose("up", "--detach", *(["--pull", "never"] if self.standins else []), *arguments)
+        """Start what is not up; fail with what the containers say."""
+        try:
+            self.compose("up", "--detach", *(["--pull", "never"] if self.standins else []), *arguments)
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{failure}\n{self.state()}")
 
     def docker(self, *arguments: str) -> str:
         return self._run(*arguments, check=True)

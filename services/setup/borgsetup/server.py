@@ -100,7 +100,9 @@ class Server:
         if status in _REFUSED:
             return (
                 f"{self.name} at {self._url} refused us ({status}); it was probably first started with other keys: "
-                "its data and the keys belong together, remove both volumes or bring back the keys"
+                "its data and the keys belong together, remove both volumes or bring back the keys; where "
+                "Elasticsearch is new, its disk is probably too full for the index of its users: its log says so, make "
+                "room"
             )
         return f"{self.name} at {self._url} refused {method} {path} ({status}): {answer.decode(errors='replace')[:500]}"
 
