@@ -91,7 +91,7 @@ async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path)
         for number in range(20):
             documents = events(f"{name}{number}", f"both{number}")
             while True:
-                with suppress(StoreBusyError):  # the lock is not fair: on a slow disk one waits for the other's all
+                with suppress(StoreBusyError):  # the lock is not fair: on a slow disk one may wait too long
                     verdicts = await writer.write(documents)
                     break
             assert all(verdict == Verdict(Outcome.PRESENT) for verdict in verdicts.values())
