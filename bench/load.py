@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import TopicPartition
 
-from borgcore.events.publisher import BATCH, encode_event
+from borgcore.eventlog.publisher import BATCH, encode_event
 from borgcore.events.schema import DEAD_LETTER, TOPICS, Topic
 from borgcore.events.training import EpisodeEnded
 

@@ -19,8 +19,8 @@ import torch
 from torch._inductor import config as inductor
 from torch.profiler import ProfilerActivity, profile
 
-from borgagent.learner import Learner, Tensors, choose_device
-from borgagent.network import QNetwork
+from borgagent.dqn.learner import Learner, Tensors, choose_device
+from borgagent.dqn.network import QNetwork
 from borgagent.settings import AgentSettings
 from borgcore.replay import Batch
 

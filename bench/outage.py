@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer
 
 from bench.broker import run_broker
 from bench.turns import RUN, Pace, Player, progress, report, start_player
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 TOPIC = "training_log"
 CATCH_UP_S = 60.0  # until Kafka has what waited for it

@@ -30,13 +30,13 @@ from typing import Any
 import orjson
 import torch
 
-from borgagent.actor import Actor, Episode
-from borgagent.checkpoint import load_checkpoint
-from borgagent.environment import open_environment
-from borgagent.learner import Learner
-from borgagent.network import QNetwork
+from borgagent.dqn.actor import Actor, Episode
+from borgagent.dqn.environment import open_environment
+from borgagent.dqn.learner import Learner
+from borgagent.dqn.network import QNetwork
 from borgagent.settings import AgentSettings
-from borglocal.journal import Choice, Journal, open_journal
+from borgagent.stages.checkpoint import load_checkpoint
+from borgcore.eventstore.sqlite import Choice, SqliteReader, open_sqlite_reader
 
 BORG = Path(sys.executable).with_name("borg")
 WINDOWS = (20, 100)  # episodes
@@ -106,7 +106,7 @@ class Run:
         until_s = began_s + 60.0 * self._given.minutes
         while not self._is_over(until_s):
             self._check(process)
-            with open_journal(path, Choice(topic="training_log")) as journal:
+            with open_sqlite_reader(path, Choice(topic="training_log")) as journal:
                 while journal is not None and not self._is_over(until_s):  # None: no file, or no table in it, yet
                     self._check(process)
                     self._read(journal, began_s)
@@ -120,7 +120,7 @@ class Run:
         if process.poll() is not None:
             raise SystemExit(f"borg up ended: {(self._folder / 'borg.log').read_text()[-1_000:]}")
 
-    def _read(self, journal: Journal, began_s: float) -> None:
+    def _read(self, journal: SqliteReader, began_s: float) -> None:
         for document in journal.read():
             event: dict[str, Any] = orjson.loads(document)
             if event["event"] == "learner_reported":

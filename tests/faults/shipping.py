@@ -18,11 +18,11 @@ import orjson
 from aiohttp import ClientError, ClientSession
 from anyio import to_thread
 
-from borgcore.events.choice import open_sender
-from borgcore.events.log import Outgoing
-from borgcore.events.publisher import encode_event
+from borgcore.eventlog.open import open_sender
+from borgcore.eventlog.protocol import Outgoing
+from borgcore.eventlog.publisher import encode_event
 from borgcore.events.training import EpisodeEnded
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 FULL = os.environ.get("TEST_BORG_FAULTS") == "full"  # make test-faults
 OUTAGE_S = 60.0 if FULL else 10.0

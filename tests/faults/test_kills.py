@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 from .gateway import Answer, Forward, Gateway
 from .shipping import (

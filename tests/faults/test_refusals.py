@@ -7,7 +7,7 @@ import anyio
 import orjson
 import pytest
 
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 from .gateway import Answer, Forward, Gateway, without_items
 from .looks import answers, at_least, counts, is_unhealthy

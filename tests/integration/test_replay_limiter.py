@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import SettingsError
 from borgcore.replay import Replay, ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 # 8 samples per insert from 10 transitions on, 20 samples either way: 80 - 20 <= 8 * inserted - sampled <= 80 + 20

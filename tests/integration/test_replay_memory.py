@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import CorruptDataError, MismatchError, ReplayTooSmallError, SettingsError
-from borgcore.keys import RunKeys
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=100, min_size=10, samples_per_insert=0.0, seed=7, limiter_timeout_s=0.05)

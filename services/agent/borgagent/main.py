@@ -5,7 +5,7 @@ import sys
 
 from borgagent.service import serve
 from borgagent.settings import AgentSettings
-from borgcore.runtime import run_service
+from borgcore.service.runtime import run_service
 
 
 def main() -> None:

@@ -12,27 +12,27 @@ from anyio import CancelScope, create_memory_object_stream, to_thread
 from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
-from borgagent.acting import act, follow, push
-from borgagent.actor import Actor, Played
-from borgagent.checkpoint import load_checkpoint
-from borgagent.environment import open_environment
-from borgagent.events import episodes_ended, tell_run
-from borgagent.learner import Learner, choose_device
-from borgagent.learning import Learning
-from borgagent.membership import LearnerNotNeeded, join
-from borgagent.metrics import agent_metrics
-from borgagent.network import QNetwork
-from borgagent.reporting import Reporter
-from borgagent.schedule import agent_epsilon, geometric
+from borgagent.dqn.actor import Actor, Rollout
+from borgagent.dqn.environment import open_environment
+from borgagent.dqn.learner import Learner, choose_device
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.schedule import agent_epsilon, geometric
 from borgagent.settings import AgentOverrides, AgentSettings
-from borgagent.state import AgentState
-from borgcore.connection import address_of, open_redis
+from borgagent.stages.acting import act, follow, push
+from borgagent.stages.checkpoint import load_checkpoint
+from borgagent.stages.election import LearnerNotNeeded, join
+from borgagent.stages.learning import Learning
+from borgagent.telemetry.events import episodes_ended, publish_run
+from borgagent.telemetry.metrics import agent_metrics
+from borgagent.telemetry.reporting import Reporter
+from borgagent.telemetry.state import AgentState
+from borgcore.connection.client import address_of, open_redis
 from borgcore.errors import CorruptDataError
-from borgcore.events import Publisher, open_publisher
-from borgcore.events.metrics import publisher_metrics
-from borgcore.health import Health, open_health
+from borgcore.eventlog.metrics import publisher_metrics
+from borgcore.eventlog.publisher import Publisher, open_publisher
 from borgcore.replay import ReplaySpec, Transition, open_replay
-from borgcore.weights import decode_weights, fetch_weights, weights_size_limit
+from borgcore.run.weights import decode_weights, fetch_weights, weights_size_limit
+from borgcore.service.health import Health, open_health
 
 _MAX_PENDING = 2  # chunks of play waiting to be pushed
 _log = structlog.get_logger()
@@ -76,7 +76,7 @@ async def _take_part(
         state = AgentState(settings, membership, replay)
         health.export(partial(agent_metrics, state))
         reporter = Reporter(redis, publisher, state)
-        with tell_run(publisher, state, device, address_of(redis)):
+        with publish_run(publisher, state, device, address_of(redis)):
             async with anyio.create_task_group() as background:
                 background.start_soon(membership.hold)
                 background.start_soon(reporter.publish)
@@ -121,10 +121,10 @@ class Agent:
         """Wait for the rate limiter; the agent that learns leaves playing to the others as far as they keep up."""
         return await self._replay.wait_to_insert(gives_way=self._membership.learns.is_set())
 
-    def _take(self, played: Played, weights_version: int) -> None:
-        for event in episodes_ended(self._state, played, weights_version):
+    def _take(self, rollout: Rollout, weights_version: int) -> None:
+        for event in episodes_ended(self._state, rollout, weights_version):
             self._publisher.publish(event)
-        self._state.acting.take(played)
+        self._state.acting.take(rollout)
 
     async def _learn(self, stages: TaskGroup) -> None:
         learner = await to_thread.run_sync(self._learner)  # torch takes seconds over its first optimiser: ahead of need

@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
+from borgcli.commands.events import show_events
+from borgcli.launch.parent_death import end_with_uv
+from borgcli.launch.plan import Flags, Plan, open_plan
+from borgcli.launch.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Ending, Session
+from borgcli.launch.supervisor import run_up
+from borgcli.options import RunsFolder
+from borgcli.screen.display import open_display
+from borgcli.screen.duration import parse_duration
 from borgcore.errors import BorgError, SettingsError
-from borgcore.logs import configure_logs
-from borglocal.display import open_display
-from borglocal.duration import parse_duration
-from borglocal.events import show_events
-from borglocal.leash import end_with_uv
-from borglocal.options import RunsFolder
-from borglocal.plan import Flags, Plan, open_plan
-from borglocal.record import borg_version, list_runs, write_record
-from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Ending, Session
-from borglocal.supervisor import run_up
+from borgcore.run.record import borg_version, list_runs, write_record
+from borgcore.service.logs import configure_logs
 
 _BAD_SETTINGS = 2
 _MISMATCH = 4
@@ -232,3 +232,7 @@ def main() -> None:
         _complain(f"{error.filename or 'the system'}: {error.strerror}")
         code = EXIT_FAILED
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from borgcore.runtime import run_service
+from borgcore.service.runtime import run_service
 from borglogshipper.service import serve
 from borglogshipper.settings import LogshipperSettings
 

@@ -7,15 +7,17 @@ from contextlib import contextmanager
 import structlog
 from anyio import CancelScope
 
-from borgcore.events import TOPICS, check_log, open_consumer, open_publisher
-from borgcore.events.metrics import publisher_metrics
-from borgcore.health import open_health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress, Troubles
+from borgcore.eventlog.metrics import publisher_metrics
+from borgcore.eventlog.open import check_log, open_consumer
+from borgcore.eventlog.publisher import open_publisher
+from borgcore.events.schema import TOPICS
+from borgcore.service.health import open_health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress, Troubles
+from borglogshipper.pipeline.shipper import Shipper
 from borglogshipper.replica import claim_name
 from borglogshipper.settings import LogshipperSettings
-from borglogshipper.shipper import Shipper
-from borglogshipper.stores.choice import open_store
+from borglogshipper.stores.open import open_store
 
 _log = structlog.get_logger()
 
@@ -31,7 +33,7 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
         await check(settings)
         return
     with _member(settings) as member:
-        progress = Progress()
+        progress = ShippingProgress()
         shipper = Shipper(settings, member, progress)
         consuming = open_consumer(
             settings.events, settings.run, TOPICS, group=settings.group, member=member, revoked=shipper.revoked

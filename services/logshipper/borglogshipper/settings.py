@@ -1,36 +1,12 @@
 """The settings of a logshipper."""
 
-from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from borgcore.sections import Section
-from borgcore.settings import ServiceSettings
-
-
-class StoreSettings(Section):
-    """The event store."""
-
-    url: str | None = Field(None, repr=False)
-    """https://host:port or http://host:port (Elasticsearch), or sqlite:///path;
-    sqlite:///runs/<run>/events.sqlite where not given."""
-    prefix: str = Field("", pattern=r"^([a-z0-9][a-z0-9._-]{0,60})?$")
-    """Put before the names of indices and templates, where an Elasticsearch is shared."""
-    user: str | None = None
-    """User of Elasticsearch, with a password."""
-    password: SecretStr | None = None
-    """Password of that user."""
-    api_key: SecretStr | None = None
-    """Encoded API key of Elasticsearch, in place of user and password."""
-    ca_file: Path | None = None
-    """Certificate authority that signed the store's certificate."""
-    timeout_s: PositiveFloat = 30.0
-    """Longest wait for the answer to one request, seconds."""
-    templates: bool = True
-    """Install the index templates; off where somebody else does, and our key may not."""
-    replicas: int = Field(0, ge=0)
-    """Copies of each shard beside the first, set by the index templates; 0 suits a single node."""
+from borgcore.eventstore.settings import StoreSettings
+from borgcore.settings.sections import Section
+from borgcore.settings.service import ServiceSettings
 
 
 class BatchSettings(Section):

@@ -2,7 +2,7 @@
 
 import sys
 
-from borgcore.runtime import run_service
+from borgcore.service.runtime import run_service
 from borgmonitor.service import serve
 from borgmonitor.settings import MonitorSettings
 

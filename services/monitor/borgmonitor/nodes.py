@@ -12,12 +12,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, RedisError, ResponseError
 
-from borgcore.addresses import read_address
-from borgcore.connection import CLOSE_TIMEOUT_S
+from borgcore.connection.client import CLOSE_TIMEOUT_S
 from borgcore.errors import CorruptDataError, SettingsError
-from borgcore.keys import RunKeys
-from borgcore.replay_stats import STATS_REPLIES, ReplayStats, parse_stats, queue_stats
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.run.stats import STATS_REPLIES, ReplayStats, parse_stats, queue_stats
+from borgcore.settings.addresses import read_address
+from borgcore.settings.sections import RedisSettings
 from borgmonitor.topology import Topology, newest
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "commandstats", "latencystats")

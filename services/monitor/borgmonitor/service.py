@@ -1,4 +1,4 @@
-"""The monitor: polls every server on a fixed grid, publishes what it sees, and warns."""
+"""The monitor: polls every server at a fixed period, publishes what it sees, and warns."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -8,12 +8,13 @@ from anyio import CancelScope, to_thread
 from prometheus_client.core import Metric
 from redis.exceptions import RedisError
 
-from borgcore.connection import is_outage, is_refusal, server_error
-from borgcore.events import Event, open_publisher
-from borgcore.events.metrics import publisher_metrics
+from borgcore.connection.failures import is_outage, is_refusal, server_error
+from borgcore.eventlog.metrics import publisher_metrics
+from borgcore.eventlog.publisher import open_publisher
 from borgcore.events.monitoring import MemorySampled
-from borgcore.grid import Grid
-from borgcore.health import Health, open_health
+from borgcore.events.schema import Event
+from borgcore.service.health import Health, open_health
+from borgcore.service.ticker import Ticker
 from borgmonitor.conditions import Condition, InsertWatch, conditions_of
 from borgmonitor.metrics import sample_metrics
 from borgmonitor.nodes import Nodes, Reply, check_settings
@@ -40,12 +41,12 @@ async def serve(settings: MonitorSettings, intake: CancelScope) -> None:
         health.export(monitor.metrics)
         health.export(lambda: publisher_metrics(events))
         nodes = Nodes(settings.redis, settings.run)
-        grid = Grid(settings.poll_period_s)
+        ticker = Ticker(settings.poll_period_s)
         try:
             with intake:
                 while True:
-                    monitor.take(await nodes.poll(), grid.missed)
-                    await grid.wait()
+                    monitor.take(await nodes.poll(), ticker.missed)
+                    await ticker.wait()
         finally:
             await nodes.close()
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import PositiveFloat
 
-from borgcore.settings import ServiceSettings
+from borgcore.settings.service import ServiceSettings
 
 
 class MonitorSettings(ServiceSettings):

@@ -5,7 +5,7 @@ import sys
 from anyio import CancelScope, to_thread
 
 from borgcore.errors import BorgError
-from borgcore.runtime import run_service
+from borgcore.service.runtime import run_service
 from borgsetup.dashboard import import_dashboard
 from borgsetup.keys import make_keys, read_password
 from borgsetup.settings import SetupSettings

@@ -12,7 +12,7 @@ import orjson
 import structlog
 from anyio import to_thread
 
-from borgcore.connection import backoff_s
+from borgcore.connection.retry import backoff_s
 from borgcore.errors import ServerError, SettingsError
 from borgsetup.settings import SetupSettings
 

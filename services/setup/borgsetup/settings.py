@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat, SecretStr
 from pydantic_settings import CliPositionalArg
 
-from borgcore.settings import ServiceSettings
+from borgcore.settings.service import ServiceSettings
 
 
 class SetupSettings(ServiceSettings):

@@ -8,8 +8,8 @@ import structlog
 from anyio import to_thread
 
 from borgcore.errors import ServerError, SettingsError
-from borgcore.events import TOPICS
-from borgcore.events.templates import index_template
+from borgcore.events.elasticsearch_templates import index_template
+from borgcore.events.schema import TOPICS
 from borgsetup.keys import write_secret
 from borgsetup.server import Server, open_server
 from borgsetup.settings import SetupSettings

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import orjson
 from redis.asyncio import Redis
 
-from borgcore.events import SCHEMA_VERSION, Event
+from borgcore.events.schema import SCHEMA_VERSION, Event
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 from .process import RUN
 

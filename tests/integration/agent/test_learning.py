@@ -3,8 +3,8 @@
 import pytest
 from redis.asyncio import Redis
 
-from borgcore.keys import RunKeys
-from borgcore.reports import mean_return
+from borgcore.run.keys import RunKeys
+from borgcore.run.reports import mean_return
 
 from .process import RUN, StartAgent, report_where, reports_of, within
 

@@ -2,10 +2,10 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from borgcore import leases
 from borgcore.errors import MismatchError
-from borgcore.keys import RunKeys
-from borgcore.leases import claim, claim_lowest, count_holders
+from borgcore.run import leases
+from borgcore.run.keys import RunKeys
+from borgcore.run.leases import claim, claim_lowest, count_holders
 
 from .process import within
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from borgcore.keys import RunKeys
-from borgcore.reports import AgentReport
+from borgcore.run.keys import RunKeys
+from borgcore.run.reports import AgentReport
 
 from .process import RUN, StartAgent, report_where, reports_of, within
 

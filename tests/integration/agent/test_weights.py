@@ -3,8 +3,8 @@ import pytest
 from redis.asyncio import Redis
 
 from borgcore.errors import CorruptDataError
-from borgcore.keys import RunKeys
-from borgcore.weights import Weights, decode_weights, encode_weights, fetch_weights, publish_weights
+from borgcore.run.keys import RunKeys
+from borgcore.run.weights import Weights, decode_weights, encode_weights, fetch_weights, publish_weights
 
 KEY = RunKeys("t").weights()
 LIMIT = 1 << 20

@@ -15,7 +15,7 @@ from anyio import to_thread
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from borglocal.folder import RunFolder
+from borgcore.run.folder import RunFolder
 
 LIMIT_S = 30.0
 LOOK_S = 0.02
@@ -51,7 +51,7 @@ class Borg:
 
         def look() -> dict[int, str]:
             found = children_of(self.process.pid)
-            return {pid: line for pid, line in found.items() if line and "borglocal.leash" not in line}
+            return {pid: line for pid, line in found.items() if line and "borgcli.launch.parent_death" not in line}
 
         await wait_for(lambda: len(look()) == count)
         return await to_thread.run_sync(look)

@@ -1,7 +1,7 @@
 """Programs that the tests of ``borg up`` run: borg with another agent, and what such an agent begins with."""
 
 # Borg as it is, with real agents.
-BORG = "from borglocal.main import main; main()"
+BORG = "from borgcli.main import main; main()"
 
 # Runs borg with another program as its agent, the first argument; with monitor.py and logshipper.py of the working
 # directory, where there are any.
@@ -9,25 +9,26 @@ DRIVER = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
-from borglocal import crew, main, shipping, supervisor
-from borglocal.staff import Post, Staff
+from borgcli import main
+from borgcli.launch import group, last_events, supervisor
+from borgcli.launch.specs import ChildSpec, ChildSpecs
 
 program = sys.argv.pop(1)
-crew._FIRST_BACKOFF_S = 0.05
-shipping._SILENT_S = 0.0
-shipping.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "30"))
+group._FIRST_BACKOFF_S = 0.05
+last_events._SILENT_S = 0.0
+last_events.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "30"))
 if "TEST_BORG_GRACE_S" in os.environ:
-    crew._LATE_S = 0.0
+    group._LATE_S = 0.0
     supervisor.HELPER_GRACE_S = float(os.environ["TEST_BORG_GRACE_S"])
 
 def staff(plan, redis):
     def hire(file, name, log):
-        return [Post(name, [sys.executable, file, plan.folder.run, redis.url], log)] if Path(file).exists() else []
+        return [ChildSpec(name, [sys.executable, file, plan.folder.run, redis.url], log)] if Path(file).exists() else []
 
     folder, slots = plan.folder, range(1, plan.record.agents + 1)
     agents = [hire(program, f"agent process {slot}", folder.agent_log(slot))[0] for slot in slots]
     monitors = hire("monitor.py", "the monitor", folder.monitor_log)
-    return Staff(agents, monitors, hire("logshipper.py", "the logshipper", folder.logshipper_log))
+    return ChildSpecs(agents, monitors, hire("logshipper.py", "the logshipper", folder.logshipper_log))
 
 def run_up(plan, display):
     return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "10"))), display, staff)

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from borgcore.replay import ReplayStats, read_stats
-from borgcore.reports import AgentReport, read_reports
-from borglocal.record import read_record
+from borgcore.run.record import read_record
+from borgcore.run.reports import AgentReport, read_reports
 
 from .process import LOOK_S, Borg, Start, begin, children_of, read, wait_gone
 

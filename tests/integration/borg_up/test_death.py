@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from borglocal.folder import RunFolder, lock_run
-from borglocal.record import read_record
+from borgcore.run.folder import RunFolder, lock_run
+from borgcore.run.record import read_record
 
 from .process import Start, begin, children_of, read, wait_gone
 from .programs import PLAYS

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from borglocal.record import read_record
+from borgcore.run.record import read_record
 
 from .process import LIMIT_S, Start, alive, begin, read, wait_for
 from .programs import PLAYS

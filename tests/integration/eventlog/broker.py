@@ -9,8 +9,8 @@ import anyio
 from aiokafka.errors import KafkaError
 from anyio import CancelScope, to_thread
 
-from borgcore.events.kafka_client import probe
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import probe
+from borgcore.settings.sections import EventsSettings
 
 START_LIMIT_S = 60.0
 

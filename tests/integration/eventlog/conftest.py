@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.connection.client import open_redis
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
 from .kafka_log import delete_topics
 

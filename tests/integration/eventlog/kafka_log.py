@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from borgcore.events import TOPICS
-from borgcore.events.kafka_client import open_admin
-from borgcore.events.kafka_consumer import open_kafka_consumer
-from borgcore.events.log import Consumer, Outgoing, Partition, Position, Revoked
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import open_admin
+from borgcore.eventlog.kafka.consumer import open_kafka_consumer
+from borgcore.eventlog.protocol import Consumer, Outgoing, Partition, Position, Revoked
+from borgcore.events.schema import TOPICS
+from borgcore.settings.sections import EventsSettings
 
 
 async def delete_topics(settings: EventsSettings) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 
-from borgcore.events import Chunk, Consumer, Partition, Position
-from borgcore.events.log import Outgoing, Sender
+from borgcore.eventlog.protocol import Chunk, Consumer, Outgoing, Partition, Position, Sender
 
 LIMIT_S = 30
 TRAINING, MEMORY = "training_log", "memory_monitoring"
@@ -25,9 +24,9 @@ def end_of(chunks: Sequence[Chunk]) -> Mapping[Partition, Position]:
     return {chunk.partition: chunk.positions[-1] for chunk in chunks}
 
 
-async def tell_trimmed(sender: Sender) -> Mapping[str, int]:
+async def report_trimmed(sender: Sender) -> Mapping[str, int]:
     """Tells it by an event "<topic> <entries>" in the stream ``told``, which no test reads as a topic."""
-    return await sender.tell_trimmed(lambda topic, entries: Outgoing("told", b"k", f"{topic} {entries}".encode()))
+    return await sender.report_trimmed(lambda topic, entries: Outgoing("told", b"k", f"{topic} {entries}".encode()))
 
 
 async def fetch_all(consumer: Consumer, records: int, at_once: int = 1_000) -> list[Chunk]:

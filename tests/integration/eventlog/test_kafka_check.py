@@ -11,10 +11,10 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from borgcore.errors import EventLogError
-from borgcore.events import check_log
-from borgcore.events.kafka_check import check_kafka
-from borgcore.events.kafka_client import ensure_topics, open_admin
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.check import check_kafka
+from borgcore.eventlog.kafka.client import ensure_topics, open_admin
+from borgcore.eventlog.open import check_log
+from borgcore.settings.sections import EventsSettings
 from tests.named_servers import ScriptedServer
 
 from .broker import run_broker

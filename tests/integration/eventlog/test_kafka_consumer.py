@@ -7,11 +7,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from borgcore.errors import EventLogError
-from borgcore.events import DEAD_LETTER, Partition
-from borgcore.events.kafka_client import ensure_topics
-from borgcore.events.kafka_consumer import KafkaConsumer
-from borgcore.events.kafka_sender import open_kafka_sender
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import ensure_topics
+from borgcore.eventlog.kafka.consumer import KafkaConsumer
+from borgcore.eventlog.kafka.sender import open_kafka_sender
+from borgcore.eventlog.protocol import Partition
+from borgcore.events.schema import DEAD_LETTER
+from borgcore.settings.sections import EventsSettings
 
 from .kafka_log import Reader, events, join
 
@@ -42,7 +43,7 @@ async def test_lag_counts_what_is_not_committed_of_all_topics(kafka: EventsSetti
         reader = Reader(consumer)
         await reader.read(42)
         assert await consumer.lag() == 42
-        await consumer.commit({place: upto for place, upto in reader.upto.items() if place.topic == "training_log"})
+        await consumer.commit({part: upto for part, upto in reader.upto.items() if part.topic == "training_log"})
         assert await consumer.lag() == 12
         await consumer.commit(reader.upto)
         assert await consumer.lag() == 0
@@ -113,7 +114,7 @@ async def test_a_reader_that_has_died_inside_aiokafka_is_said(kafka: EventsSetti
 async def test_dead_letters_are_in_their_topic_when_bury_returns(kafka: EventsSettings) -> None:
     async with join(kafka) as consumer:
         with anyio.fail_after(20):
-            await consumer.bury([b"first", b"second"])
+            await consumer.send_dead_letters([b"first", b"second"])
     async with join(kafka, [DEAD_LETTER], member="two") as consumer:
         assert await Reader(consumer).read(2) == [b"first", b"second"]
 

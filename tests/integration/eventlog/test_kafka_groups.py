@@ -8,10 +8,10 @@ import pytest
 from aiokafka.admin import NewPartitions
 
 from borgcore.errors import EventLogError
-from borgcore.events import Partition
-from borgcore.events.kafka_client import open_admin
-from borgcore.events.kafka_sender import open_kafka_sender
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import open_admin
+from borgcore.eventlog.kafka.sender import open_kafka_sender
+from borgcore.eventlog.protocol import Partition
+from borgcore.settings.sections import EventsSettings
 
 from .kafka_log import Reader, events, join
 
@@ -115,7 +115,7 @@ async def test_a_member_that_comes_back_under_its_name_sees_partitions_that_are_
             await sender.send(events(200, "more", keys=200))
         reader = Reader(consumer)
         await reader.read(200, limit_s=40)
-        assert {place.number for place in reader.upto} == set(range(6))
+        assert {partition.number for partition in reader.upto} == set(range(6))
 
 
 async def test_what_revoked_raises_comes_out_of_fetch(kafka: EventsSettings) -> None:

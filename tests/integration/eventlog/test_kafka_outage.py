@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_check import check_kafka
-from borgcore.events.kafka_sender import KafkaSender, open_kafka_sender
-from borgcore.events.log import Outgoing
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.check import check_kafka
+from borgcore.eventlog.kafka.sender import KafkaSender, open_kafka_sender
+from borgcore.eventlog.protocol import Outgoing
+from borgcore.settings.sections import EventsSettings
 
 from .broker import run_broker
 from .kafka_log import Reader, events, join
@@ -47,7 +47,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
                 with pytest.raises(EventLogError):
                     await consumer.lag()
                 with pytest.raises(EventLogError):
-                    await consumer.bury([b"letter"])
+                    await consumer.send_dead_letters([b"letter"])
                 while not any(entry["event"] == "event_log_lost" for entry in logs):
                     await reader.fetch()
                 for _ in range(10):
@@ -59,7 +59,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
             with anyio.fail_after(40):
                 while set(acknowledged) - set(reader.values):
                     await reader.fetch()
-                await consumer.bury([b"letter"])
+                await consumer.send_dead_letters([b"letter"])
                 await consumer.commit(reader.upto)
                 assert await consumer.lag() == 0
             assert consumer.outage is None

@@ -9,13 +9,13 @@ import pytest
 from pydantic import SecretStr
 
 from borgcore.errors import EventLogError
-from borgcore.events import DEAD_LETTER, TOPICS
-from borgcore.events.choice import open_consumer, open_sender
-from borgcore.events.kafka_check import check_kafka
-from borgcore.events.kafka_client import open_admin
-from borgcore.events.kafka_sender import open_kafka_sender
-from borgcore.events.log import Outgoing
-from borgcore.sections import EventsSettings, SaslMechanism
+from borgcore.eventlog.kafka.check import check_kafka
+from borgcore.eventlog.kafka.client import open_admin
+from borgcore.eventlog.kafka.sender import open_kafka_sender
+from borgcore.eventlog.open import open_consumer, open_sender
+from borgcore.eventlog.protocol import Outgoing
+from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.settings.sections import EventsSettings, SaslMechanism
 
 from .kafka_log import Reader, events, ignore, join
 
@@ -31,7 +31,7 @@ async def test_events_come_out_as_they_went_in_and_those_of_one_key_in_order(kaf
                 await sender.send(sent[start : start + 500])
         reader = Reader(consumer)
         await reader.read(len(sent))
-        assert await sender.tell_trimmed(lambda *_: sent[0]) == {}
+        assert await sender.report_trimmed(lambda *_: sent[0]) == {}
     by_key = defaultdict(list)
     for value in reader.values:
         assert value is not None

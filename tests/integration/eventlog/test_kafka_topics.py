@@ -8,11 +8,10 @@ from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition, errors
 from aiokafka.admin import NewTopic
 from aiokafka.partitioner import DefaultPartitioner
 
-from borgcore.events import Partition
-from borgcore.events.kafka_client import open_admin
-from borgcore.events.kafka_sender import open_kafka_sender
-from borgcore.events.log import Outgoing
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import open_admin
+from borgcore.eventlog.kafka.sender import open_kafka_sender
+from borgcore.eventlog.protocol import Outgoing, Partition
+from borgcore.settings.sections import EventsSettings
 
 from .kafka_log import Reader, join
 

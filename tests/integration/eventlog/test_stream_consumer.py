@@ -5,14 +5,16 @@ import pytest
 from redis.asyncio import Redis
 
 from borgcore.errors import EventLogError, SettingsError
-from borgcore.events import Consumer, Partition, backlog, check_log, stream_portion
-from borgcore.events.log import Outgoing
-from borgcore.events.stream_consumer import open_stream_consumer
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.eventlog.open import check_log
+from borgcore.eventlog.protocol import Consumer, Outgoing, Partition
+from borgcore.eventlog.streams import fetch_size
+from borgcore.eventlog.streams.consumer import open_stream_consumer
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.eventlog.streams.server import backlog
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 
 async def test_what_is_sent_is_read_in_order_with_its_time(settings: EventsSettings, run: str, redis: Redis) -> None:
@@ -142,7 +144,7 @@ async def test_the_backlog_ends_at_zero_also_where_entries_were_deleted(
 async def test_replies_of_large_entries_are_short_and_those_of_small_ones_long(
     settings: EventsSettings, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_portion, "REPLY_BYTES", 100_000)
+    monkeypatch.setattr(fetch_size, "REPLY_BYTES", 100_000)
     with anyio.fail_after(LIMIT_S):
         async with open_stream_sender(settings, run) as sender:
             for first in range(0, 200, 50):
@@ -170,22 +172,22 @@ async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
     settings = EventsSettings(url=redis_settings.url, stream_cap=3)
     with anyio.fail_after(LIMIT_S):
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
-            await consumer.bury([b"one", b"two"])
-            await consumer.bury([b"three", b"four"])
+            await consumer.send_dead_letters([b"one", b"two"])
+            await consumer.send_dead_letters([b"three", b"four"])
         entries = await redis.xrange(RunKeys(run).events("dead_letter"))
         assert [fields for _, fields in entries] == [{b"v": b"two"}, {b"v": b"three"}, {b"v": b"four"}]
         async with open_stream_sender(settings, run) as sender:
-            assert await tell_trimmed(sender) == {"dead_letter": 1}
+            assert await report_trimmed(sender) == {"dead_letter": 1}
 
 
 async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, run: str, redis: Any) -> None:
     with anyio.fail_after(LIMIT_S):
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
-            await consumer.bury([b"%d" % number for number in range(1_005)])
+            await consumer.send_dead_letters([b"%d" % number for number in range(1_005)])
         entries = await redis.xrange(RunKeys(run).events("dead_letter"))
         assert [int(fields[b"v"]) for _, fields in entries] == list(range(5, 1_005))
         async with open_stream_sender(settings, run) as sender:
-            assert await tell_trimmed(sender) == {"dead_letter": 5}
+            assert await report_trimmed(sender) == {"dead_letter": 5}
 
 
 async def test_a_position_that_is_not_held_commits_nothing(settings: EventsSettings, run: str) -> None:

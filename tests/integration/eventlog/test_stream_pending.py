@@ -6,12 +6,12 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from borgcore.events import Chunk
-from borgcore.events.stream_consumer import StreamConsumer, open_stream_consumer
-from borgcore.events.stream_group import Claim, Entry, StreamGroup
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.protocol import Chunk
+from borgcore.eventlog.streams.consumer import StreamConsumer, open_stream_consumer
+from borgcore.eventlog.streams.group import Claim, Entry, StreamGroup
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings
 
 from .stream_log import LIMIT_S, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
 

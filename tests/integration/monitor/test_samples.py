@@ -6,13 +6,13 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
+from borgcore.connection.client import open_redis
 from borgcore.errors import SettingsError
 from borgcore.events.monitoring import MemorySampled
-from borgcore.keys import RunKeys
-from borgcore.leases import claim
 from borgcore.replay import Replay
-from borgcore.sections import RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.run.leases import claim
+from borgcore.settings.sections import RedisSettings
 from borgmonitor.nodes import SECTIONS, check_settings
 
 from .conftest import Breakable, fill, transitions

@@ -4,10 +4,10 @@ import anyio
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from borgcore.connection import open_redis
-from borgcore.leases import claim
+from borgcore.connection.client import open_redis
 from borgcore.replay import Replay
-from borgcore.sections import RedisSettings
+from borgcore.run.leases import claim
+from borgcore.settings.sections import RedisSettings
 
 from .conftest import Breakable, transitions
 from .watch import LIMIT_S, watching

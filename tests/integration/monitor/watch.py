@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import SocketStream
 
 from borgcore.events.monitoring import MemorySampled, MemoryWarned
-from borgcore.health import Health
+from borgcore.service.health import Health
 from borgmonitor.nodes import Nodes
 from borgmonitor.service import Monitor
 from borgmonitor.settings import MonitorSettings

@@ -12,8 +12,8 @@ import trustme
 from pydantic import SecretStr
 
 from borgcore.errors import ServerError, SettingsError
-from borgcore.events import TOPICS
-from borgcore.events.templates import index_template
+from borgcore.events.elasticsearch_templates import index_template
+from borgcore.events.schema import TOPICS
 from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import ndjson
 from borgsetup.settings import SetupSettings

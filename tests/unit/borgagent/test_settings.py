@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from borgagent.presets import PRESETS
+from borgagent.dqn.presets import PRESETS
 from borgagent.settings import AgentSettings
 from borgcore.errors import SettingsError
 

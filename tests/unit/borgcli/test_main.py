@@ -5,12 +5,12 @@ from pathlib import Path
 import anyio.lowlevel
 import pytest
 
-from borglocal import main as main_module
-from borglocal.display import Display
-from borglocal.folder import RunFolder
-from borglocal.plan import Plan
-from borglocal.record import RunRecord, borg_version, write_record
-from borglocal.session import Session
+from borgcli import main as main_module
+from borgcli.launch.plan import Plan
+from borgcli.launch.session import Session
+from borgcli.screen.display import Display
+from borgcore.run.folder import RunFolder
+from borgcore.run.record import RunRecord, borg_version, write_record
 
 
 def borg(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from borgcore.events.monitoring import MemorySampled
-from borgcore.replay_stats import ReplayStats
+from borgcore.run.stats import ReplayStats
 from borgmonitor.nodes import Replay, Reply
 from borgmonitor.sample import sample_of
 

@@ -4,8 +4,7 @@ import pytest
 
 from borgmonitor.conditions import InsertWatch, conditions_of
 from borgmonitor.nodes import Replay
-
-from .replies import replay, sample
+from tests.unit.borgmonitor.replies import replay, sample
 
 QUIET: dict[str, Any] = {"aof_last_bgrewrite_status": "ok"}
 

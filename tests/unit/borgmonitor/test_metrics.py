@@ -2,8 +2,7 @@ from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.registry import Collector
 
 from borgmonitor.metrics import sample_metrics
-
-from .replies import NODE, replay, sample
+from tests.unit.borgmonitor.replies import NODE, replay, sample
 
 
 def text_of(*metrics: object) -> str:

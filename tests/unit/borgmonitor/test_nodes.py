@@ -5,7 +5,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from borgcore.sections import RedisSettings
+from borgcore.settings.sections import RedisSettings
 from borgmonitor.nodes import _connect
 
 LOGIN = "redis://me:pa%40ss@one.example:6379"

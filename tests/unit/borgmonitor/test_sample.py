@@ -1,11 +1,10 @@
 import orjson
 import pytest
 
-from borgcore.events.publisher import encode_event
+from borgcore.eventlog.publisher import encode_event
 from borgmonitor.nodes import Reply
 from borgmonitor.sample import sample_of
-
-from .replies import INFO, NODE, replay, reply
+from tests.unit.borgmonitor.replies import INFO, NODE, replay, reply
 
 # Names and units as redis_exporter has them; the rest is this monitor's own, each name with its unit at the end.
 EXPECTED = {

@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,55 +13,22 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthenticationWrongNumberOfArgsError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from borgcore.addresses import read_address
-from borgcore.errors import BorgError, ServerError, SettingsError
-from borgcore.sections import RedisSettings
+from borgcore.connection.failures import is_outage, server_error
+from borgcore.connection.retry import backoff_s
+from borgcore.errors import ServerError, SettingsError
+from borgcore.settings.addresses import read_address
+from borgcore.settings.sections import RedisSettings
 
 MAX_CONNECTIONS = 32
 CLOSE_TIMEOUT_S = 2.0
-BACKOFF_FIRST_S = 0.05
-BACKOFF_LIMIT_S = 1.0
 REDIS_OLDEST = 7  # the first with FUNCTION
 VALKEY_OLDEST = 8
-_REFUSED = (AuthenticationError, AuthorizationError, AuthenticationWrongNumberOfArgsError, NoPermissionError)
 
 _log = structlog.get_logger(__name__)
-
-
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether the server refused us; redis-py hides that behind a lost connection on some paths."""
-    while error is not None:
-        if isinstance(error, _REFUSED) or "username-password" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether the server may answer if asked again: it is absent, slow or still loading, and did not refuse us."""
-    return isinstance(error, RedisConnectionError | RedisTimeoutError) and not is_refusal(error)
-
-
-def backoff_s(failures: int) -> float:
-    """Return a jittered wait before the try after ``failures`` failed ones."""
-    return random.uniform(0.5, 1.0) * min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10), BACKOFF_LIMIT_S)  # noqa: S311
 
 
 class BorgRedis(Redis):
@@ -110,56 +76,6 @@ def address_of(redis: Redis) -> str:
         return redis.address
     found = redis.connection_pool.connection_kwargs
     return str(found.get("path") or f"{found.get('host', 'localhost')}:{found.get('port', 6379)}")
-
-
-def server_error(error: BaseException, address: str) -> ServerError:
-    """Turn what redis-py raised into one line that names the server and the cause."""
-    text = str(error).strip() or type(error).__name__
-    lower = text.lower()
-    where = f"Redis at {address}"
-    match error:
-        case OutOfMemoryError():
-            line = f"{where} is out of memory: {text} Raise its maxmemory or lower the replay capacity."
-        case ReadOnlyError():
-            line = f"{where} is a read-only replica; the address of its primary is expected"
-        case NoPermissionError():
-            line = f"{where} does not permit this user what the run needs: {text}"
-        case _ if is_refusal(error) or "noauth" in lower:
-            asked = "noauth" in lower or "required" in lower
-            line = f"{where} {'asks for a password' if asked else 'refused the password'}; set BORG_REDIS_PASSWORD"
-        case BusyLoadingError():
-            line = f"{where} is still loading its data; try again when it has"
-        case RedisTimeoutError() | TimeoutError():
-            line = f"{where} gave no answer in time: {text}"
-        case RedisConnectionError() | OSError():
-            line = f"{where} cannot be reached: {text}"
-        case _:
-            line = f"{where} answered with an error: {text}"
-    return ServerError(line)
-
-
-def explain(failure: BaseException, address: str) -> BorgError | None:
-    """What a user can mend of what ended a service, in a group of errors or alone; None for a defect.
-
-    The first of ours; else the first that redis-py raised, of the server at ``address``.
-    """
-    leaves = list(leaves_of(failure))
-    for error in leaves:
-        if isinstance(error, BorgError):
-            return error
-    for error in leaves:
-        if isinstance(error, RedisError | TimeoutError):
-            return server_error(error, address)
-    return None
-
-
-def leaves_of(failure: BaseException) -> Iterator[BaseException]:
-    """The errors that a task group's group of errors holds."""
-    if isinstance(failure, BaseExceptionGroup):
-        for inner in failure.exceptions:
-            yield from leaves_of(inner)
-    else:
-        yield failure
 
 
 def _check_url(settings: RedisSettings) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from borgcore.events.publisher import Publisher
+from borgcore.eventlog.publisher import Publisher
 
 
 def publisher_metrics(publisher: Publisher) -> Iterable[Metric]:

@@ -51,7 +51,7 @@ class Sender(Protocol):
             EventLogError: it has not.
         """
 
-    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
         """Put into the log what it had to trim unread and nobody has told yet; returns the entries told, by topic.
 
         Kafka's retention is its own matter: there, nothing is counted.
@@ -92,7 +92,7 @@ class Consumer(Protocol):
             EventLogError: the log did not take it; what was to be committed is read again after a restart.
         """
 
-    async def bury(self, letters: Sequence[bytes]) -> None:
+    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
         """Put records that can never be indexed into the topic ``dead_letter``; returns when the log has them.
 
         Raises:

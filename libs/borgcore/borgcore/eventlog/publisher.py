@@ -14,13 +14,13 @@ import structlog
 import uuid_utils
 from anyio import CancelScope
 
-from borgcore.connection import backoff_s
+from borgcore.connection.retry import backoff_s
 from borgcore.errors import BorgError, EventLogError
-from borgcore.events.choice import open_sender
-from borgcore.events.log import Outgoing, Sender
+from borgcore.eventlog.open import open_sender
+from borgcore.eventlog.protocol import Outgoing, Sender
 from borgcore.events.monitoring import EventsDropped
 from borgcore.events.schema import SCHEMA_VERSION, Event
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 BATCH = 500  # events sent in one go
 LINGER_S = 0.1  # events that come together travel together
@@ -163,7 +163,7 @@ class Publisher:
             return
         self._trim_look_s = time.monotonic() + TRIM_LOOK_S
         try:
-            told = await self._sender.tell_trimmed(self._tell_trimmed)
+            told = await self._sender.report_trimmed(self._tell_trimmed)
         except EventLogError:  # the next look finds them
             return
         self.published += len(told)

@@ -9,7 +9,7 @@ from elastic_transport import NodeConfig, SerializerCollection
 from elasticsearch import AsyncElasticsearch, ElasticsearchWarning
 
 from borgcore.errors import SettingsError
-from borglogshipper.settings import StoreSettings
+from borgcore.eventstore.settings import StoreSettings
 
 CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
-from borgcore.events.table import USER_VERSION
+from borgcore.events.sqlite_table import USER_VERSION
 
 BATCH = 1_000  # documents held at once
 _UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
@@ -35,7 +35,7 @@ class Choice:
         return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())
 
 
-class Journal:
+class SqliteReader:
     """The chosen events of one run; each reading goes on where the one before ended."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, choice: Choice) -> None:
@@ -71,7 +71,7 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path, choice: Choice) -> Iterator[Journal | None]:
+def open_sqlite_reader(path: Path, choice: Choice) -> Iterator[SqliteReader | None]:
     """Open for reading; None where there is no database, or no table in it, yet.
 
     Raises:
@@ -97,7 +97,7 @@ def open_journal(path: Path, choice: Choice) -> Iterator[Journal | None]:
             raise MismatchError(
                 f"{path} is of version {version}, this borg reads version {USER_VERSION}; take the borg that wrote it"
             )
-        yield Journal(path, connection, choice)
+        yield SqliteReader(path, connection, choice)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

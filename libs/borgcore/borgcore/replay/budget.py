@@ -6,7 +6,7 @@ from typing import Any, Self
 import structlog
 
 from borgcore.errors import SettingsError
-from borgcore.transitions import ReplaySpec
+from borgcore.replay.transitions import ReplaySpec
 
 MEASURABLE_SIZE = 1_000  # transitions; below, their mean size says little
 _INDEX_BYTES = 150  # per transition: hash entry, sorted set entry
@@ -23,7 +23,7 @@ def estimated_bytes(spec: ReplaySpec) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryBudget:
     """What the server allows itself, of which the replay memory may take half: a fork copies on write."""
 
     maxmemory: int  # bytes; 0: no limit

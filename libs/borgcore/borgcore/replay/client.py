@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from redis.asyncio import Redis
 
 from borgcore.errors import CorruptDataError, ReplayTooSmallError, SettingsError
-from borgcore.messages import decode_transitions, encode_transitions
-from borgcore.replay.draws import importance_weights, scores, stratified
+from borgcore.replay.codec import decode_transitions, encode_transitions
 from borgcore.replay.limiter import Stopwatch
-from borgcore.replay.memory import Draw, Memory
-from borgcore.replay.pieces import run_in_pieces
+from borgcore.replay.parallel import run_parallel
+from borgcore.replay.sampling import importance_weights, scores, stratified
 from borgcore.replay.settings import ReplaySettings
-from borgcore.replay_stats import ReplayStats
-from borgcore.transitions import Batch, ReplaySpec, Transition
+from borgcore.replay.shard import Draw, Shard
+from borgcore.replay.transitions import Batch, ReplaySpec, Transition
+from borgcore.run.stats import ReplayStats
 
 MESSAGES_PER_CALL = 1_000  # one call keeps the server from all others
 _LOWEST_SCORE = b"0"  # below every priority, which are at least PRIORITY_FLOOR
@@ -32,13 +32,13 @@ class Replay:
     memory that is only one more draw.
     """
 
-    def __init__(self, memory: Memory, spec: ReplaySpec, settings: ReplaySettings) -> None:
+    def __init__(self, memory: Shard, spec: ReplaySpec, settings: ReplaySettings) -> None:
         """Wrap an open memory."""
         self.spec = spec
         self.settings = settings
         self.stale = 0  # new priorities that came after their transition was overwritten
         self.corrupt = 0  # samples that did not decode
-        self._memory = memory
+        self._shard = memory
         self._threads = anyio.CapacityLimiter(settings.threads)
         self._variates, self._jitter = np.random.default_rng(settings.seed).spawn(2)
         self._insert_watch, self._sample_watch = Stopwatch(), Stopwatch()
@@ -46,12 +46,12 @@ class Replay:
     @property
     def inserted(self) -> int:
         """Transitions ever stored, over all agents, by the newest reply."""
-        return self._memory.inserted
+        return self._shard.inserted
 
     @property
     def sampled(self) -> int:
         """Samples ever drawn, over all agents, by the newest reply."""
-        return self._memory.sampled
+        return self._shard.sampled
 
     @property
     def insert_wait_s(self) -> float:
@@ -90,7 +90,7 @@ class Replay:
             TimeoutError: no answer within ``push_timeout_s``.
             ServerError: the server refuses, for example because it is out of memory.
         """
-        encoded = await run_in_pieces(len(transitions), lambda rows: self.encode(transitions[rows]), self._threads)
+        encoded = await run_parallel(len(transitions), lambda rows: self.encode(transitions[rows]), self._threads)
         messages = [message for piece in encoded for message in piece]
         return await self.push_encoded(messages, [transition.priority for transition in transitions])
 
@@ -101,7 +101,7 @@ class Replay:
             raise SettingsError(f"replay push: {len(ranked)} priorities, {len(messages)} messages; nothing was stored")
         for first in range(0, len(messages), MESSAGES_PER_CALL):
             rows = slice(first, first + MESSAGES_PER_CALL)
-            await self._memory.store(ranked[rows], messages[rows])
+            await self._shard.store(ranked[rows], messages[rows])
         return self.inserted - 1
 
     async def sample(self, batch_size: int, out: Batch | None = None, *, progress: float = 0.0) -> Batch:
@@ -129,7 +129,7 @@ class Replay:
 
         Source: Schaul et al. 2016, Prioritized Experience Replay, rank-based variant (section 3.3).
         """
-        self._memory.check_batch(batch_size)
+        self._shard.check_batch(batch_size)
         out = Batch.empty(self.spec, batch_size) if out is None else out
         out.check(self.spec, batch_size)
         alpha, beta = self.settings.exponents(progress)
@@ -140,7 +140,7 @@ class Replay:
         def decode(rows: slice) -> list[int]:
             return decode_transitions(self.spec, draw.messages[rows], out, rows.start)
 
-        decoded = await run_in_pieces(batch_size, decode, self._threads)
+        decoded = await run_parallel(batch_size, decode, self._threads)
         if corrupt := [row for rows in decoded for row in rows]:
             await self._replace(out, corrupt)
         return out
@@ -161,7 +161,7 @@ class Replay:
         applied = 0
         for first in range(0, len(ranked), MESSAGES_PER_CALL):
             rows = slice(first, first + MESSAGES_PER_CALL)
-            applied += await self._memory.rescore(ids_B[rows], ranked[rows])
+            applied += await self._shard.rescore(ids_B[rows], ranked[rows])
         self.stale += len(ranked) - applied
         return applied
 
@@ -171,31 +171,31 @@ class Replay:
         An actor that gives way waits already in the upper half of the error buffer: it acts only where the others
         leave the learner short.
         """
-        if await self._memory.may_insert(gives_way=gives_way):
+        if await self._shard.may_insert(gives_way=gives_way):
             return True
         deadline = anyio.current_time() + self.settings.limiter_timeout_s
         with self._insert_watch.wait():
             while anyio.current_time() < deadline:  # no cancelling: it would cut a reply off
                 await anyio.sleep(self.settings.limiter_poll_s)
-                if await self._memory.may_insert(gives_way=gives_way):
+                if await self._shard.may_insert(gives_way=gives_way):
                     return True
         return False
 
     async def stats(self) -> ReplayStats:
         """Measure the memory; raises TimeoutError and ServerError as :meth:`push`."""
-        return await self._memory.stats()
+        return await self._shard.stats()
 
     async def _draw(self, batch_size: int, alpha: float) -> Draw:
         """Draw, waiting for the limiter; one wait takes one set of variates, so that a seed gives the same draws."""
         variates_B = stratified(self._variates, batch_size)
-        if draw := await self._memory.draw(variates_B, alpha):
+        if draw := await self._shard.draw(variates_B, alpha):
             return draw
         limit_s = self.settings.limiter_timeout_s
         deadline = anyio.current_time() + limit_s
         with self._sample_watch.wait():
             while anyio.current_time() < deadline:  # no cancelling: it would lose samples already counted
                 await anyio.sleep(self.settings.limiter_poll_s)
-                if draw := await self._memory.draw(variates_B, alpha):
+                if draw := await self._shard.draw(variates_B, alpha):
                     return draw
         size = min(self.inserted, self.settings.capacity)
         if size < self.settings.min_size:
@@ -214,7 +214,7 @@ class Replay:
         ids = batch.ids_B[corrupt]
         if self.corrupt.bit_length() > before.bit_length():  # at 1, 2, 4, 8 ...: a flood is not one event per sample
             _log.warning("transitions_corrupt", count=self.corrupt, newest_id=int(ids[-1]))
-        await self._memory.rescore(ids, [_LOWEST_SCORE] * len(corrupt))
+        await self._shard.rescore(ids, [_LOWEST_SCORE] * len(corrupt))
         good = np.setdiff1d(np.arange(len(batch)), corrupt)
         if not len(good):
             raise CorruptDataError(
@@ -239,6 +239,6 @@ async def open_replay(redis: Redis, run: str, spec: ReplaySpec, settings: Replay
         CorruptDataError: the memory's description is not whole.
         TimeoutError, ServerError: the server does not answer, or refuses.
     """
-    memory = Memory(redis, run, spec, settings)
+    memory = Shard(redis, run, spec, settings)
     await memory.open()
     yield Replay(memory, spec, settings)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from borgcore import frames
 from borgcore.errors import CorruptDataError, SettingsError
-from borgcore.transitions import Batch, ReplaySpec, Transition
+from borgcore.replay import frames
+from borgcore.replay.transitions import Batch, ReplaySpec, Transition
 from borgcore.wire.better.borg.v1 import ReplaySpec as SpecMessage
 from borgcore.wire.better.borg.v1 import Transition as TransitionMessage
 from borgcore.wire.upb.borg.v1.transition_pb2 import Transition as PackedTransition

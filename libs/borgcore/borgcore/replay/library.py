@@ -9,8 +9,10 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from borgcore.connection import address_of, backoff_s, is_outage, server_error
-from borgcore.keys import RunKeys
+from borgcore.connection.client import address_of
+from borgcore.connection.failures import is_outage, server_error
+from borgcore.connection.retry import backoff_s
+from borgcore.run.keys import RunKeys
 
 _SOURCE = resources.files("borgcore.replay").joinpath("functions.lua").read_text(encoding="utf-8")
 HASH = hashlib.sha256(_SOURCE.encode()).hexdigest()[:12]
@@ -19,7 +21,7 @@ T = TypeVar("T")
 CODE = f"#!lua name={NAME}\n" + _SOURCE.replace("_@'", f"_{HASH}'")
 
 
-async def persist(ask: Callable[[], Awaitable[T]], subject: str, address: str, timeout_s: float) -> T:
+async def retry_through_outage(ask: Callable[[], Awaitable[T]], subject: str, address: str, timeout_s: float) -> T:
     """Await ``ask``, again and again through an outage, ``timeout_s`` at most; ``subject`` names it in the errors.
 
     Raises:
@@ -56,8 +58,9 @@ class Library:
         self.address = address_of(redis)
 
     async def call(self, function: str, *args: bytes | str | float, timeout_s: float) -> list[Any]:
-        """Call one function, through outages, so that it may be carried out twice; raises as :func:`persist`."""
-        return await persist(lambda: self._healed(function, args), f"replay {function}", self.address, timeout_s)
+        """Call one function through outages, so it may run twice; raises as :func:`retry_through_outage`."""
+        subject = f"replay {function}"
+        return await retry_through_outage(lambda: self._healed(function, args), subject, self.address, timeout_s)
 
     async def _healed(self, function: str, args: tuple[bytes | str | float, ...]) -> list[Any]:
         """Call; load the library where the server has none, open the memory where it has lost it; each once."""

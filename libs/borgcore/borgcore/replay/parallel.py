@@ -11,7 +11,7 @@ ROWS_PER_THREAD = 64  # fewer are not worth another thread's start
 T = TypeVar("T")
 
 
-async def run_in_pieces(count: int, work: Callable[[slice], T], threads: CapacityLimiter) -> list[T]:
+async def run_parallel(count: int, work: Callable[[slice], T], threads: CapacityLimiter) -> list[T]:
     """Run ``work`` on pieces of ``count`` rows, each in one of ``threads``; return the results in order."""
     pieces = max(1, min(int(threads.total_tokens), count // ROWS_PER_THREAD))
     if pieces == 1:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from borgcore.sections import Section
+from borgcore.settings.sections import Section
 
 
 class ReplaySettings(Section):

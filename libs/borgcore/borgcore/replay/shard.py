@@ -9,16 +9,16 @@ import structlog
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from borgcore.connection import address_of
+from borgcore.connection.client import address_of
 from borgcore.errors import CorruptDataError, MismatchError
-from borgcore.keys import RunKeys
-from borgcore.messages import decode_spec, encode_spec
-from borgcore.replay.library import Library, persist
+from borgcore.replay.budget import MEASURABLE_SIZE, MemoryBudget, estimated_bytes
+from borgcore.replay.codec import decode_spec, encode_spec
+from borgcore.replay.library import Library, retry_through_outage
 from borgcore.replay.limiter import Limiter
-from borgcore.replay.room import MEASURABLE_SIZE, Room, estimated_bytes
 from borgcore.replay.settings import ReplaySettings
-from borgcore.replay_stats import ReplayStats, describe_broken, read_stats
-from borgcore.transitions import ReplaySpec
+from borgcore.replay.transitions import ReplaySpec
+from borgcore.run.keys import RunKeys
+from borgcore.run.stats import ReplayStats, describe_broken, read_stats
 
 _DRAWN = 1
 _log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class Draw:
     messages: list[bytes]
 
 
-class Memory:
+class Shard:
     """One run's memory."""
 
     def __init__(self, redis: Redis, run: str, spec: ReplaySpec, settings: ReplaySettings) -> None:
@@ -58,7 +58,7 @@ class Memory:
         """
         stats = await self._ask(lambda: read_stats(self._redis, self._run))
         memory = await self._ask(lambda: self._redis.info("memory"))
-        room = Room.of(memory, address_of(self._redis))
+        room = MemoryBudget.of(memory, address_of(self._redis))
         room.check_policy()
         if stats is None:
             room.check(self._settings.capacity, estimated_bytes(self._spec))
@@ -142,4 +142,4 @@ class Memory:
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Await plain commands as the functions are called."""
-        return await persist(ask, "replay stats", address_of(self._redis), self._settings.push_timeout_s)
+        return await retry_through_outage(ask, "replay stats", address_of(self._redis), self._settings.push_timeout_s)

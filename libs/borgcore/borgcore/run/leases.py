@@ -11,7 +11,7 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import LockNotOwnedError
 
 from borgcore.errors import MismatchError
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 MAX_AGENTS = 1024  # of one run
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
-from borgagent.presets import PresetName
 from borgcore.errors import BorgError, CorruptDataError, SettingsError
-from borgcore.settings import RunName
-from borglocal.folder import RunFolder, is_running
+from borgcore.run.folder import RunFolder, is_running
+from borgcore.settings.service import RunName
 
 _RUNNING = "running"
 _RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
@@ -17,7 +16,7 @@ _RUN_NAME: TypeAdapter[str] = TypeAdapter(RunName)
 
 def borg_version() -> str:
     """The version of the borg command."""
-    return version("borglocal")
+    return version("borgcore")
 
 
 def _now() -> datetime:
@@ -30,7 +29,7 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     game: str
-    preset: PresetName
+    preset: str
     agents: PositiveInt
     seed: NonNegativeInt
     capacity: PositiveInt | None = None

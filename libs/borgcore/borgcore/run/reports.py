@@ -9,7 +9,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 MAX_RECENT = 100  # episodes in a report
 _MAX_REPORT_BYTES = 64 << 10

@@ -7,9 +7,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from borgcore.connection import address_of
+from borgcore.connection.client import address_of
 from borgcore.errors import CorruptDataError
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 STATS_REPLIES = 4  # to what queue_stats asks
 _MEMORY_USAGE_SAMPLES = 512  # elements that MEMORY USAGE looks at: 64 were off by 5 %, 512 are by 1 %

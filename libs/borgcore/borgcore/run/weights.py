@@ -66,7 +66,7 @@ def weights_size_limit(expected: Shapes) -> int:
 
 
 async def publish_weights(redis: Redis, key: str, weights: Weights) -> None:
-    """Make ``weights`` the ones that are played with; ``key`` is :meth:`borgcore.keys.RunKeys.weights`."""
+    """Make ``weights`` the ones that are played with; ``key`` is :meth:`borgcore.run.keys.RunKeys.weights`."""
     await redis.hset(key, mapping={"version": weights.version, "data": weights.data})
 
 

@@ -18,10 +18,10 @@ import structlog
 from anyio import CancelScope
 from anyio.abc import TaskStatus
 
-from borgcore.connection import explain
+from borgcore.connection.failures import explain
 from borgcore.errors import BorgError
-from borgcore.logs import configure_logs
-from borgcore.settings import ServiceSettings
+from borgcore.service.logs import configure_logs
+from borgcore.settings.service import ServiceSettings
 
 EXIT_FAILED = 1
 EXIT_CUT_OFF = 130  # as a shell reports an interrupted program

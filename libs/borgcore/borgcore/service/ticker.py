@@ -5,7 +5,7 @@ import math
 import anyio
 
 
-class Grid:
+class Ticker:
     """Waits for the next time; those that went by meanwhile are skipped and counted."""
 
     def __init__(self, period_s: float) -> None:

@@ -4,9 +4,16 @@ A password that should have been percent-encoded splits a URL in unexpected plac
 path or the query should be may be a piece of it. So nothing of a wrong URL is ever repeated.
 """
 
+import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from borgcore.errors import SettingsError
+
 _SCHEMES = ("redis", "rediss", "unix")
+_DEFAULT_PORT = 9092
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_EXPECTED = "kafka://host:port[,host:port…] or kafka+ssl://host:port[,host:port…]"
 _ENCODE = "give a password by BORG_REDIS_PASSWORD, or percent-encoded before the @"
 
 
@@ -39,3 +46,47 @@ def read_address(url: str) -> str:
     if "@" in parts.path:
         raise ValueError(f"an @ follows the server's address; {_ENCODE}")
     return address
+
+
+def is_kafka(url: str) -> bool:
+    """Whether a URL names Kafka."""
+    return url.startswith(("kafka://", "kafka+ssl://"))
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaUrl:
+    """What a URL names."""
+
+    brokers: tuple[tuple[str, int], ...]
+    """Host and port of each, at least one."""
+    tls: bool
+
+    @property
+    def address(self) -> str:
+        """The brokers as logs and errors name them."""
+        return ",".join(f"{host}:{port}" for host, port in self.brokers)
+
+
+def read_kafka_url(url: str) -> KafkaUrl:
+    """Check a URL.
+
+    Raises:
+        SettingsError: it is wrong; the text repeats nothing of it.
+    """
+    scheme, _, rest = url.partition("://")
+    if "@" in rest:
+        raise SettingsError(
+            "events url: a user or password in a Kafka URL is not allowed; give them by BORG_EVENTS_USER and "
+            "BORG_EVENTS_PASSWORD; nothing was started"
+        )
+    brokers = []
+    for piece in rest.removesuffix("/").split(","):
+        found = _BROKER.fullmatch(piece)
+        port = int(found[2] or _DEFAULT_PORT) if found else 0
+        if not found or not 0 < port < 1 << 16:  # nothing of it is repeated, see above
+            raise SettingsError(
+                f"events url: what follows {scheme}:// is no list of brokers; expected {_EXPECTED}, without path, "
+                "query or fragment; nothing was started"
+            )
+        brokers.append((found[1], port))
+    return KafkaUrl(tuple(brokers), tls=scheme == "kafka+ssl")

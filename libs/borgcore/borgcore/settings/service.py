@@ -1,7 +1,7 @@
 """Settings: command line over environment over secret files over TOML file over defaults; read once, then frozen.
 
 Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain
-:class:`~borgcore.sections.Section`, because a nested
+:class:`~borgcore.settings.sections.Section`, because a nested
 BaseSettings would read bare names such as ``CAPACITY`` from the environment.
 """
 
@@ -20,9 +20,9 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from borgcore.errors import SettingsError
-from borgcore.mistakes import describe_mistake, describe_option, section_of
-from borgcore.sections import EventsSettings, RedisSettings, SaslMechanism
-from borgcore.sources import SecretFiles, TomlFile, Variables
+from borgcore.settings.sections import EventsSettings, RedisSettings, SaslMechanism
+from borgcore.settings.setting_errors import describe_error, describe_option, section_of
+from borgcore.settings.sources import SecretFiles, TomlFile, Variables
 
 _SHARED_PREFIX = "BORG_"
 
@@ -144,7 +144,7 @@ class ServiceSettings(SharedSettings):
         try:
             return cls(_cli_prog_name=f"borg-{cls.service}", _cli_parse_args=list(arguments))
         except ValidationError as error:
-            raise SettingsError(describe_mistake(error.errors(include_url=False)[0], cls, cls.service)) from None
+            raise SettingsError(describe_error(error.errors(include_url=False)[0], cls, cls.service)) from None
         except SourceError as error:
             raise SettingsError(describe_option(error, cls)) from None
 

@@ -13,7 +13,7 @@ _UNRECOGNIZED = "unrecognized arguments: "  # how argparse begins
 _MAX_SHOWN = 80  # characters of a wrong value that an error repeats
 
 
-def describe_mistake(error: ErrorDetails, settings_cls: type[BaseModel], service: str) -> str:
+def describe_error(error: ErrorDetails, settings_cls: type[BaseModel], service: str) -> str:
     """One line: the setting, what was found, what is expected, and for an unknown name the nearest one."""
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":

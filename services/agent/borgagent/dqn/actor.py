@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from borgagent.environment import Environment
-from borgagent.network import QNetwork
-from borgagent.nstep import NStepAssembler
-from borgagent.settings import ActorSettings
-from borgcore.transitions import Transition
+from borgagent.dqn.environment import Environment
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.nstep import NStepAssembler
+from borgagent.dqn.settings import ActorSettings
+from borgcore.replay.transitions import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Episode:
 
 
 @dataclass(slots=True)
-class Played:
+class Rollout:
     """What one chunk of play gave."""
 
     steps: int = 0
@@ -63,19 +63,19 @@ class Actor:
         self._obs_NSHW, info = self._envs.reset(seed=seed)
         self._lives_N = _lives(info, copies)
 
-    def play(self, steps: int, epsilon: float) -> Played:
+    def play(self, steps: int, epsilon: float) -> Rollout:
         """Play ``steps`` steps of every copy; blocks, so run it in a worker thread."""
-        played, network = Played(), self.network
+        rollout, network = Rollout(), self.network
         for _ in range(steps):
-            self._step(played, network, epsilon)
-        return played
+            self._step(rollout, network, epsilon)
+        return rollout
 
-    def _step(self, played: Played, network: QNetwork, epsilon: float) -> None:
+    def _step(self, rollout: Rollout, network: QNetwork, epsilon: float) -> None:
         with torch.inference_mode():
             q_NA = network(torch.from_numpy(self._obs_NSHW).to(network.device)).cpu().numpy()
         value_N = q_NA.max(axis=1)
         ended_N = self._terminated_N | self._truncated_N
-        self._complete(played, value_N)
+        self._complete(rollout, value_N)
 
         copies = len(q_NA)
         action_N = q_NA.argmax(axis=1)
@@ -88,31 +88,31 @@ class Actor:
             self._assemblers[copy].add(self._obs_NSHW[copy], action, float(q_NA[copy, action]), float(clipped_N[copy]))
         self._scores_N += np.where(ended_N, 0.0, reward_N)
         self._lengths_N += ~ended_N
-        played.steps += copies - int(ended_N.sum())
+        rollout.steps += copies - int(ended_N.sum())
         self._obs_NSHW, self._terminated_N, self._truncated_N = obs_NSHW, terminated_N, truncated_N
         lives_N = _lives(info, copies)
         self._lost_N, self._lives_N = (lives_N < self._lives_N) & self._terminal_on_life_loss, lives_N
-        self._finish(played)
+        self._finish(rollout)
 
-    def _complete(self, played: Played, value_N: NDArray[np.float32]) -> None:
+    def _complete(self, rollout: Rollout, value_N: NDArray[np.float32]) -> None:
         """The newest observation's value is known now: complete what was waiting for it."""
         for copy, assembler in enumerate(self._assemblers):
             obs_SHW, value = self._obs_NSHW[copy], float(value_N[copy])
             if self._terminated_N[copy] or self._lost_N[copy]:
-                played.transitions += assembler.end(obs_SHW, None)
+                rollout.transitions += assembler.end(obs_SHW, None)
             elif self._truncated_N[copy]:
-                played.transitions += assembler.end(obs_SHW, value)
+                rollout.transitions += assembler.end(obs_SHW, value)
             else:
-                played.transitions += assembler.reach(obs_SHW, value)
+                rollout.transitions += assembler.reach(obs_SHW, value)
 
-    def _finish(self, played: Played) -> None:
+    def _finish(self, rollout: Rollout) -> None:
         for copy in np.flatnonzero(self._terminated_N | self._truncated_N):
-            played.episodes.append(
+            rollout.episodes.append(
                 Episode(
                     score=float(self._scores_N[copy]),
                     steps=int(self._lengths_N[copy]),
                     truncated=not self._terminated_N[copy],
-                    ended_at=played.steps,
+                    ended_at=rollout.steps,
                 )
             )
             self._scores_N[copy] = 0.0

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from borgagent.catch import Catch
-from borgagent.settings import EnvironmentSettings
+from borgagent.dqn.catch import Catch
+from borgagent.dqn.settings import EnvironmentSettings
 from borgcore.errors import SettingsError
 
 CATCH = "catch"

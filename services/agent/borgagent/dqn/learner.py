@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from borgagent.network import QNetwork
-from borgagent.settings import LearnerSettings
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.settings import LearnerSettings
 from borgcore.errors import SettingsError
-from borgcore.transitions import Batch
+from borgcore.replay.transitions import Batch
 
 Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-Goals = Callable[[QNetwork, QNetwork, Tensors], Tensor]
+Targets = Callable[[QNetwork, QNetwork, Tensors], Tensor]
 Loss = Callable[[QNetwork, Tensors, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -33,7 +33,7 @@ def double_q_target(q_online_BA: Tensor, q_target_BA: Tensor, reward_B: Tensor, 
     return reward_B + discount_B * q_target_BA.gather(1, action_B1).squeeze(1)
 
 
-def double_dqn_goals(online: QNetwork, target: QNetwork, batch: Tensors) -> Tensor:
+def td_targets(online: QNetwork, target: QNetwork, batch: Tensors) -> Tensor:
     """What the Q values of the actions taken should be, float32 (B,)."""
     _, next_obs_BSHW, _, reward_B, discount_B, _ = batch
     with torch.no_grad():
@@ -41,12 +41,12 @@ def double_dqn_goals(online: QNetwork, target: QNetwork, batch: Tensors) -> Tens
         return double_q_target(online.values(centred_BSHW), target.values(centred_BSHW), reward_B, discount_B)
 
 
-def td_loss(online: QNetwork, batch: Tensors, goal_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def td_loss(online: QNetwork, batch: Tensors, target_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean weighted Huber loss; the TD errors (B,) that become priorities; the Q values (B,) of the actions taken."""
     obs_BSHW, _, action_B, _, _, weight_B = batch
     q_B = online(obs_BSHW).gather(1, action_B.unsqueeze(1)).squeeze(1)
-    loss = (weight_B * huber_loss(q_B, goal_B, reduction="none")).mean()
-    return loss, (goal_B - q_B).detach(), q_B.detach()
+    loss = (weight_B * huber_loss(q_B, target_B, reduction="none")).mean()
+    return loss, (target_B - q_B).detach(), q_B.detach()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Learner:
         self.updates = 0
         self._average = get_ema_multi_avg_fn(1.0 - settings.target_rate)  # type: ignore[no-untyped-call]  # torch
         self._settings = settings
-        self._goals: Goals = double_dqn_goals
+        self._targets: Targets = td_targets
         self._loss: Loss = td_loss
         cuda = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch
@@ -118,26 +118,26 @@ class Learner:
             return "no C++ compiler was found"
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that could outlive this one
         options: dict[str, Any] = {"cpp_wrapper": self.device.type == "cpu"}  # a graph is one call without the GIL
-        goals: Goals = torch.compile(double_dqn_goals, dynamic=False, options=options)
+        targets: Targets = torch.compile(td_targets, dynamic=False, options=options)
         compiled: Loss = torch.compile(td_loss, dynamic=False, options=options)
         bfloat16 = self._bfloat16 or (self._settings.precision == "auto" and has_bfloat16(self.device))
         online, target = copy.deepcopy(self.online), copy.deepcopy(self.target)
         try:
             self._receive(batch)
             with self._autocast(bfloat16):
-                loss, _, _ = compiled(online, batch, goals(online, target, batch))
+                loss, _, _ = compiled(online, batch, targets(online, target, batch))
             loss.backward()  # type: ignore[no-untyped-call]  # torch
         except Exception as error:  # noqa: BLE001  # the compiler's own errors are many; training goes on without it
             return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        self._goals, self._loss, self._bfloat16 = goals, compiled, bfloat16
+        self._targets, self._loss, self._bfloat16 = targets, compiled, bfloat16
         return None
 
     def train(self, batch: Tensors) -> Trained:
         """One update; blocks, so run it in a worker thread."""
         self._receive(batch)
         with self._autocast(self._bfloat16):
-            goal_B = self._goals(self.online, self.target, batch)
-            loss, td_error_B, q_B = self._loss(self.online, batch, goal_B)
+            target_B = self._targets(self.online, self.target, batch)
+            loss, td_error_B, q_B = self._loss(self.online, batch, target_B)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from borgagent.presets import NetworkName
+from borgagent.dqn.presets import NetworkName
 
 _CONTRAST = 64.0  # grey levels; a ball or a paddle stands out from its background by about this much
 

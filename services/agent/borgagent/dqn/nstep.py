@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from borgcore.transitions import Transition
+from borgcore.replay.transitions import Transition
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from anyio import CapacityLimiter, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from redis.asyncio import Redis
 
-from borgagent.actor import Actor, Played
-from borgagent.network import QNetwork
+from borgagent.dqn.actor import Actor, Rollout
+from borgagent.dqn.network import QNetwork
 from borgcore.errors import CorruptDataError
 from borgcore.replay import Replay, Transition
-from borgcore.reports import MAX_RECENT
-from borgcore.weights import decode_weights, fetch_weights, weights_size_limit
+from borgcore.run.reports import MAX_RECENT
+from borgcore.run.weights import decode_weights, fetch_weights, weights_size_limit
 
 FOLLOW_PERIOD_S = 0.5  # between two looks for newer weights
 _log = structlog.get_logger()
@@ -55,11 +55,11 @@ class ActingProgress:
         finally:
             self.pause_s, self.paused_at_s = self.all_pauses_s, None
 
-    def take(self, played: Played) -> None:
+    def take(self, rollout: Rollout) -> None:
         """Count one chunk of play."""
-        self.steps += played.steps
-        self.episodes += len(played.episodes)
-        self.recent.extend((time.time(), episode.score) for episode in played.episodes)
+        self.steps += rollout.steps
+        self.episodes += len(rollout.episodes)
+        self.recent.extend((time.time(), episode.score) for episode in rollout.episodes)
 
 
 async def act(  # noqa: PLR0917  # started by a task group, which passes arguments by position
@@ -68,7 +68,7 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
     send: MemoryObjectSendStream[list[Transition]],
     progress: ActingProgress,
     epsilon: Callable[[], float],
-    take: Callable[[Played, int], None],
+    take: Callable[[Rollout, int], None],
 ) -> None:
     """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on.
 
@@ -83,11 +83,11 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
         progress.epsilon, weights_version = epsilon(), progress.weights_version
         # bounded by the chunk's length and by the push stage, which outlives this one
         with anyio.CancelScope(shield=True):
-            played = await to_thread.run_sync(actor.play, actor.chunk_steps, progress.epsilon, limiter=limiter)
-            take(played, weights_version)
-            if played.transitions:
+            rollout = await to_thread.run_sync(actor.play, actor.chunk_steps, progress.epsilon, limiter=limiter)
+            take(rollout, weights_version)
+            if rollout.transitions:
                 with progress.pause():
-                    await send.send(played.transitions)
+                    await send.send(rollout.transitions)
         await anyio.lowlevel.checkpoint()
 
 

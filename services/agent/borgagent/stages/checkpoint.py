@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
-from borgagent.learner import Learner
+from borgagent.dqn.learner import Learner
 from borgcore.errors import MismatchError, SettingsError
 from borgcore.replay import ReplaySpec
 

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from borgagent.settings import AgentSettings
 from borgcore.errors import BorgError
-from borgcore.leases import Lease, claim, claim_lowest, count_holders
+from borgcore.run.leases import Lease, claim, claim_lowest, count_holders
 
 LEARNER = 1  # the number whose holder trains
 _RENEWALS = 4  # of a lease within its lifetime

@@ -13,12 +13,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from borgagent.checkpoint import Snapshot, save_checkpoint, take_snapshot
-from borgagent.learner import Learner, Tensors, Trained
+from borgagent.dqn.learner import Learner, Tensors, Trained
 from borgagent.settings import AgentSettings
+from borgagent.stages.checkpoint import Snapshot, save_checkpoint, take_snapshot
 from borgcore.errors import BorgError, ReplayTooSmallError
 from borgcore.replay import Batch, Replay, ReplaySpec
-from borgcore.weights import Weights, encode_weights, publish_weights
+from borgcore.run.weights import Weights, encode_weights, publish_weights
 
 CENTRE_BATCHES = 16  # batches whose mean image is subtracted from all frames from then on
 _COUNT_PERIOD_S = 0.25  # a wait for data that lasts is counted this often, so that each report shows its share
@@ -26,7 +26,7 @@ _MAX_READY = 2  # batches waiting for the train step, on top of those being samp
 _log = structlog.get_logger()
 
 Sampled = tuple[Batch, Tensors]
-Keepsake = Weights | Snapshot
+Artifact = Weights | Snapshot
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class Learning:
     async def _train(self, ready: MemoryObjectReceiveStream[Sampled], free: MemoryObjectSendStream[Batch]) -> None:
         settings = self._settings.learner
         errors_send, errors = create_memory_object_stream[tuple[NDArray[np.int64], Trained]](_MAX_READY)
-        keep_send, keep = create_memory_object_stream[Keepsake](2)
+        keep_send, keep = create_memory_object_stream[Artifact](2)
         publish_at = checkpoint_at = time.monotonic()
         async with ready, anyio.create_task_group() as stages, errors_send, keep_send:
             stages.start_soon(self._reprioritise, errors)
@@ -206,7 +206,7 @@ class Learning:
             take_snapshot, self._learner, self._settings.network, self._spec, limiter=self._limiter
         )
 
-    async def _keep(self, keep: MemoryObjectReceiveStream[Keepsake]) -> None:
+    async def _keep(self, keep: MemoryObjectReceiveStream[Artifact]) -> None:
         """Publish weights and write checkpoints while training goes on."""
         async with keep:
             async for item in keep:

@@ -8,20 +8,20 @@ from importlib.metadata import version
 
 import torch
 
-from borgagent.actor import Played
-from borgagent.disclosure import disclose
-from borgagent.presets import choose_preset
-from borgagent.state import AgentState
-from borgcore.connection import explain, leaves_of
-from borgcore.events import Publisher
+from borgagent.dqn.actor import Rollout
+from borgagent.dqn.presets import choose_preset
+from borgagent.telemetry.redaction import redact
+from borgagent.telemetry.state import AgentState
+from borgcore.connection.failures import explain, leaves_of
+from borgcore.eventlog.publisher import Publisher
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
-from borgcore.reports import AgentReport, LearnerReport
+from borgcore.run.reports import AgentReport, LearnerReport
 
 _VERSION = version("borgagent")  # looks at the disk
 
 
 @contextmanager
-def tell_run(publisher: Publisher, state: AgentState, device: torch.device, address: str) -> Iterator[None]:
+def publish_run(publisher: Publisher, state: AgentState, device: torch.device, address: str) -> Iterator[None]:
     """Publish that the run begins, and at the end of the block that it ends, and why; Redis is at ``address``."""
     publisher.agent = state.membership.number
     publisher.publish(run_started(state, device))
@@ -35,7 +35,7 @@ def tell_run(publisher: Publisher, state: AgentState, device: torch.device, addr
         publisher.publish(run_ended(state, reason))
 
 
-def tell_report(publisher: Publisher, state: AgentState, report: AgentReport) -> None:
+def publish_report(publisher: Publisher, state: AgentState, report: AgentReport) -> None:
     """Publish what a report says of the agent, and of its learner where it has one."""
     publisher.agent = report.agent  # another than before, where it was elected
     publisher.publish(agent_reported(state, report, publisher.dropped))
@@ -54,7 +54,7 @@ def run_started(state: AgentState, device: torch.device) -> RunStarted:
         learn=settings.learn,
         device=device.type,
         version=_VERSION,
-        settings=disclose(settings),
+        settings=redact(settings),
     )
 
 
@@ -80,7 +80,7 @@ def describe_end(error: BaseException, address: str) -> str:
     return f"a defect: {type(next(leaves_of(error))).__name__}"
 
 
-def episodes_ended(state: AgentState, played: Played, weights_version: int) -> list[EpisodeEnded]:
+def episodes_ended(state: AgentState, rollout: Rollout, weights_version: int) -> list[EpisodeEnded]:
     """The episodes that ended in a chunk of play that is not counted yet."""
     acting = state.acting
     return [
@@ -95,7 +95,7 @@ def episodes_ended(state: AgentState, played: Played, weights_version: int) -> l
             epsilon=acting.epsilon,
             weights_version=weights_version,
         )
-        for number, episode in enumerate(played.episodes, acting.episodes + 1)
+        for number, episode in enumerate(rollout.episodes, acting.episodes + 1)
     ]
 
 

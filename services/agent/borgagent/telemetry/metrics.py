@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from borgagent.learning import LearningProgress
-from borgagent.state import AgentState
-from borgcore.reports import mean_return
+from borgagent.stages.learning import LearningProgress
+from borgagent.telemetry.state import AgentState
+from borgcore.run.reports import mean_return
 
 RETURN_EPISODES = 20  # newest episodes of which the mean return is shown
 
@@ -22,7 +22,7 @@ def agent_metrics(state: AgentState) -> Iterable[Metric]:
     newest = mean_return(acting.recent, RETURN_EPISODES)
     if newest is not None:
         yield _gauge("borg_agent_return", f"Mean return of the newest {RETURN_EPISODES} episodes.", newest, labels)
-    yield _gauge("borg_agent_weights_version", "Version of the weights played with.", acting.weights_version, labels)
+    yield _gauge("borg_agent_weights_version", "Version of the weights rollout with.", acting.weights_version, labels)
     if acting.weights_at_s is not None:
         age_s = time.monotonic() - acting.weights_at_s
         yield _gauge("borg_agent_weights_age_seconds", "Time since the weights in use were fetched.", age_s, labels)

@@ -5,15 +5,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from borgcore.addresses import read_address
 from borgcore.errors import SettingsError
-from borgcore.events.choice import is_kafka
-from borgcore.events.kafka_client import read_kafka_url
+from borgcore.settings.addresses import is_kafka, read_address, read_kafka_url
 
 HIDDEN = "not shown"
 
 
-def disclose(settings: BaseModel) -> dict[str, Any]:
+def redact(settings: BaseModel) -> dict[str, Any]:
     """Every setting, nested, as JSON has it; secrets are left out, and of a URL only scheme and address stand."""
     plain = settings.model_dump(mode="json")
     shown: dict[str, Any] = {}
@@ -22,17 +20,17 @@ def disclose(settings: BaseModel) -> dict[str, Any]:
         if _is_secret(field, value):
             continue
         if isinstance(value, BaseModel):
-            shown[name] = disclose(value)
+            shown[name] = redact(value)
         elif isinstance(value, dict):
             shown[name] = {str(key): _disclose_value(one, plain[name][str(key)]) for key, one in value.items()}
         elif isinstance(value, str) and (name == "url" or name.endswith("_url")):
-            shown[name] = disclose_url(value)
+            shown[name] = redact_url(value)
         else:
             shown[name] = plain[name]
     return shown
 
 
-def disclose_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Scheme and address of a server, without a login; of one that may hide a login elsewhere, nothing."""
     try:
         address = read_kafka_url(url).address if is_kafka(url) else read_address(url)
@@ -42,7 +40,7 @@ def disclose_url(url: str) -> str:
 
 
 def _disclose_value(value: object, plain: object) -> object:
-    return disclose(value) if isinstance(value, BaseModel) else plain
+    return redact(value) if isinstance(value, BaseModel) else plain
 
 
 def _is_secret(field: FieldInfo, value: object) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import anyio
 from redis.asyncio import Redis
 
-from borgagent.events import tell_report
-from borgagent.learning import LearningProgress
-from borgagent.state import AgentState
-from borgcore.events import Publisher
-from borgcore.grid import Grid
-from borgcore.health import Health
-from borgcore.reports import AgentReport, LearnerReport, write_report
+from borgagent.stages.learning import LearningProgress
+from borgagent.telemetry.events import publish_report
+from borgagent.telemetry.state import AgentState
+from borgcore.eventlog.publisher import Publisher
+from borgcore.run.reports import AgentReport, LearnerReport, write_report
+from borgcore.service.health import Health
+from borgcore.service.ticker import Ticker
 
 REPORT_PERIOD_S = 1.0
 SILENT_S = 3.0  # without a report that Redis took, an agent is not ready
@@ -36,11 +36,11 @@ class Reporter:
 
     async def publish(self) -> None:
         """Publish a report each period until cancelled, also while Redis is away: the log may be elsewhere."""
-        grid = Grid(REPORT_PERIOD_S)
+        ticker = Ticker(REPORT_PERIOD_S)
         while True:
-            await grid.wait()
+            await ticker.wait()
             report = self.measure()
-            tell_report(self._publisher, self._state, report)
+            publish_report(self._publisher, self._state, report)
             self._unwritten.append(report)
             self._measured.set()
 

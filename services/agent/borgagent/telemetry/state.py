@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from borgagent.acting import ActingProgress
-from borgagent.learning import LearningProgress
-from borgagent.membership import Membership
 from borgagent.settings import AgentSettings
+from borgagent.stages.acting import ActingProgress
+from borgagent.stages.election import Membership
+from borgagent.stages.learning import LearningProgress
 from borgcore.replay import Replay
 
 

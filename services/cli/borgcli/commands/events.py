@@ -13,14 +13,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from borgcli.options import RunsFolder
+from borgcli.screen.duration import parse_duration
+from borgcli.screen.event_line import render_event
 from borgcore.errors import BorgError, SettingsError
 from borgcore.events.schema import Topic
-from borglocal.duration import parse_duration
-from borglocal.eventline import render_event
-from borglocal.folder import RunFolder
-from borglocal.journal import Choice, Journal, open_journal
-from borglocal.options import RunsFolder
-from borglocal.record import find_run
+from borgcore.eventstore.sqlite import Choice, SqliteReader, open_sqlite_reader
+from borgcore.run.folder import RunFolder
+from borgcore.run.record import find_run
 
 FOLLOW_PERIOD_S = 0.5  # between two looks for new events
 _TERMINAL_LEFT = select.POLLERR | select.POLLHUP
@@ -75,7 +75,7 @@ class Printer:
         Raises:
             BorgError: there is nothing yet, or it cannot be read.
         """
-        with open_journal(self.folder.events, self.choice) as journal:
+        with open_sqlite_reader(self.folder.events, self.choice) as journal:
             if journal is None:
                 raise BorgError(
                     f"run {self.folder.run} has no events in {self.folder.events} yet; --follow waits for them"
@@ -87,7 +87,7 @@ class Printer:
         """Print what there is and what comes, until Ctrl-C or until nobody reads it."""
         try:
             while not _reader_left():
-                with open_journal(self.folder.events, self.choice) as journal:
+                with open_sqlite_reader(self.folder.events, self.choice) as journal:
                     if journal is None:
                         sleep(FOLLOW_PERIOD_S)
                         continue
@@ -98,11 +98,11 @@ class Printer:
         except KeyboardInterrupt:
             return
 
-    def _begin(self, journal: Journal) -> None:
+    def _begin(self, journal: SqliteReader) -> None:
         if self.last is not None:
             journal.skip_to_last(self.last)
 
-    def _print(self, journal: Journal) -> None:
+    def _print(self, journal: SqliteReader) -> None:
         for document in journal.read():
             self.show(document)
         sys.stdout.flush()

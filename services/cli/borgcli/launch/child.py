@@ -15,7 +15,7 @@ import orjson
 from anyio import CancelScope, to_thread
 from anyio.abc import Process
 
-from borglocal.leash import leash_command
+from borgcli.launch.parent_death import end_with_parent
 
 _TAIL_BYTES = 64 << 10
 _MAX_SHOWN = 500  # characters of a child's last line
@@ -72,7 +72,7 @@ async def start_child(
         output, start_bytes = await to_thread.run_sync(_open_log, log)
         try:
             process = await anyio.open_process(
-                leash_command(list(command)),
+                end_with_parent(list(command)),
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=STDOUT,

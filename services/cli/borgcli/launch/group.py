@@ -9,10 +9,10 @@ from typing import Protocol
 import anyio
 from anyio import CancelScope
 
-from borgcore.runtime import LAST_MOMENT_S
-from borglocal.children import Child, describe_exit
-from borglocal.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Session
-from borglocal.staff import Post
+from borgcli.launch.child import Child, describe_exit
+from borgcli.launch.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Session
+from borgcli.launch.specs import ChildSpec
+from borgcore.service.runtime import LAST_MOMENT_S
 
 FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart would meet the same again
 MAX_DEATHS = 5
@@ -23,23 +23,23 @@ _SERVER_DEATH_S = 1.0  # agents may notice the server's death before its parent 
 
 
 class Server(Protocol):
-    """What the crew wants to know of the embedded server."""
+    """What the group wants to know of the embedded server."""
 
     @property
     def child(self) -> Child:
         """Its process."""
 
 
-class Crew:
+class ChildGroup:
     """Processes that do the same; which number each agent plays under, the agents settle among themselves.
 
-    A ``vital`` crew is what the run is for: it ends the session when it cannot go on, and fails it when it cannot
-    drain. Training is worth more than watching it: with another crew both are remarks, and the run's exit code is its
+    A ``vital`` group is what the run is for: it ends the session when it cannot go on, and fails it when it cannot
+    drain. Training is worth more than watching it: with another group both are remarks, and the run's exit code is its
     own.
     """
 
     def __init__(
-        self, session: Session, start: Callable[[Post], Awaitable[Child]], server: Server | None, *, vital: bool
+        self, session: Session, start: Callable[[ChildSpec], Awaitable[Child]], server: Server | None, *, vital: bool
     ) -> None:
         self.began = False
         self._session = session
@@ -55,16 +55,16 @@ class Crew:
         return bool(self._kept)
 
     @asynccontextmanager
-    async def employed(self, grace_s: float) -> AsyncIterator[Callable[[Sequence[Post]], None]]:
+    async def running(self, grace_s: float) -> AsyncIterator[Callable[[Sequence[ChildSpec]], None]]:
         """Yield what starts processes; for the time of the block they are started again, at its end all drain."""
         try:
             async with anyio.create_task_group() as keepers:
 
-                def begin(posts: Sequence[Post]) -> None:
-                    for post in posts:
+                def begin(specs: Sequence[ChildSpec]) -> None:
+                    for spec in specs:
                         self.began = True
-                        self._kept.add(post.name)
-                        keepers.start_soon(self._keep, post)
+                        self._kept.add(spec.name)
+                        keepers.start_soon(self._keep, spec)
 
                 try:
                     yield begin
@@ -74,29 +74,29 @@ class Crew:
             with CancelScope(shield=True):
                 await self._drain(grace_s)
 
-    async def _keep(self, post: Post) -> None:
+    async def _keep(self, spec: ChildSpec) -> None:
         """Keep one process alive until cancelled, it cannot go on, or it dies too often."""
         deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         while True:
             try:
-                child = await self._start(post)
+                child = await self._start(spec)
             except OSError as error:  # no space for its log, no process to be had
-                self._give_up(post, f"cannot start {post.name}: {error.strerror}", EXIT_FAILED)
+                self._give_up(spec, f"cannot start {spec.name}: {error.strerror}", EXIT_FAILED)
                 return
-            self._living[post.name] = child
+            self._living[spec.name] = child
             returncode = await child.process.wait()
-            del self._living[post.name]
+            del self._living[spec.name]
             words = await child.last_words()
             if returncode in FINAL_CODES:
                 await self._defer_to_server(returncode)
-                self._give_up(post, words, returncode)
+                self._give_up(spec, words, returncode)
                 return
             deaths.append(anyio.current_time())
             report = f"{child.name} (process {child.process.pid}) {describe_exit(returncode)}: {words}"
             recent = [at_s for at_s in deaths if deaths[-1] - at_s < DEATHS_WINDOW_S]
             if len(recent) == MAX_DEATHS:
                 often = f"it was death {MAX_DEATHS} within {DEATHS_WINDOW_S:.0f} s, giving up; log: {child.log}"
-                self._give_up(post, f"{report}; {often}", EXIT_FAILED)
+                self._give_up(spec, f"{report}; {often}", EXIT_FAILED)
                 return
             backoff_s = _FIRST_BACKOFF_S * 2 ** (len(recent) - 1)
             self._session.display.say(f"{report}; starting it again in {backoff_s:g} s; its log is {child.log}")
@@ -108,12 +108,12 @@ class Crew:
                 await self._server.child.process.wait()
                 await anyio.sleep_forever()  # whoever watches the server says it better
 
-    def _give_up(self, post: Post, text: str, exit_code: int) -> None:
-        self._kept.discard(post.name)
+    def _give_up(self, spec: ChildSpec, text: str, exit_code: int) -> None:
+        self._kept.discard(spec.name)
         if self._vital:
             self._session.end(text, exit_code)
-        elif not self._session.serverless:
-            self._session.remark(f"{text}; the run goes on without {post.name}")
+        elif not self._session.server_failed:
+            self._session.remark(f"{text}; the run goes on without {spec.name}")
 
     async def _drain(self, grace_s: float) -> None:
         """Ask all to drain; kill who does not even cut itself off at its end, and all when the drain is cut off."""
@@ -131,7 +131,7 @@ class Crew:
         if late and self._session.impatient:
             lost = "the agents were killed; what they learned since their last checkpoint is lost"
             self._session.cut_off(f"cut off: {lost if self._vital else f'{late[0].name} was killed'}")
-        elif not self._session.serverless:  # without their server they cannot drain well
+        elif not self._session.server_failed:  # without their server they cannot drain well
             for child in children:
                 await self._judge(child, grace_s, late=child in late)
 

@@ -7,14 +7,14 @@ import anyio
 from anyio import CancelScope
 from redis.exceptions import RedisError
 
-from borgcore.connection import open_redis
+from borgcli.launch.group import ChildGroup
+from borgcli.launch.plan import Plan
+from borgcli.launch.session import Session
+from borgcli.launch.specs import SHIPPER_GROUP
+from borgcore.connection.client import open_redis
 from borgcore.errors import BorgError
-from borgcore.events import backlog
-from borgcore.sections import RedisSettings
-from borglocal.crew import Crew
-from borglocal.plan import Plan
-from borglocal.session import Session
-from borglocal.staff import SHIPPER_GROUP
+from borgcore.eventlog.streams.server import backlog
+from borgcore.settings.sections import RedisSettings
 
 SHIPPING_S = 10.0  # longest wait for the last events
 _SILENT_S = 2.0  # a wait that is shorter needs no word
@@ -22,17 +22,17 @@ _LOOK_S = 0.1
 
 
 @asynccontextmanager
-async def shipped(session: Session, plan: Plan, settings: RedisSettings, shippers: Crew) -> AsyncIterator[None]:
+async def shipped(session: Session, plan: Plan, settings: RedisSettings, shippers: ChildGroup) -> AsyncIterator[None]:
     """After the block, wait until everything that its processes published is stored, or say what is not."""
     try:
         yield
     finally:
-        if shippers.began and not session.serverless:
+        if shippers.began and not session.server_failed:
             with CancelScope(shield=True):
                 await _wait(session, plan, settings, shippers)
 
 
-async def _wait(session: Session, plan: Plan, settings: RedisSettings, shippers: Crew) -> None:
+async def _wait(session: Session, plan: Plan, settings: RedisSettings, shippers: ChildGroup) -> None:
     left: int | None = None
     reason = "Redis has not answered"
     began_s = anyio.current_time()

@@ -1,8 +1,8 @@
 """Children end with their parent, even when that is killed with -9.
 
-``python -m borglocal.leash PARENT COMMAND...`` asks the kernel (Linux alone has this) to kill the process when its
-parent ends, checks that the parent is still there, and becomes COMMAND. The kernel's promise hangs on the parent's
-*thread*: start children from the main thread only. It survives exec, so COMMAND needs to know nothing of it.
+``python -m borgcli.launch.parent_death PARENT COMMAND...`` asks the kernel (Linux only) to kill the process when its
+parent ends, checks that the parent is still there, and becomes COMMAND. The kernel watches the parent's *thread*, so
+start children from the main thread only. The request survives exec, so COMMAND needs no support for it.
 """
 
 import ctypes
@@ -16,9 +16,9 @@ _CANNOT_START = 127  # as a shell reports a program it cannot start
 _ORPHANED = 1
 
 
-def leash_command(command: list[str]) -> list[str]:
+def end_with_parent(command: list[str]) -> list[str]:
     """Put ``command`` on a leash that this process holds."""
-    return [sys.executable, "-P", "-m", "borglocal.leash", str(os.getpid()), *command]
+    return [sys.executable, "-P", "-m", "borgcli.launch.parent_death", str(os.getpid()), *command]
 
 
 def end_with_uv() -> bool:

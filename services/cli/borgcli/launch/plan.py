@@ -13,13 +13,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from borgagent.presets import PresetName, choose_preset
-from borgcore.addresses import read_address
+from borgagent.dqn.presets import PresetName, choose_preset
+from borgcli.launch.machine import count_cores, has_cuda
 from borgcore.errors import MismatchError, SettingsError
-from borgcore.sections import RedisSettings
-from borglocal.folder import RunFolder, lock_run
-from borglocal.machine import count_cores, has_cuda
-from borglocal.record import RunRecord, check_name, find_run, read_record, write_record
+from borgcore.run.folder import RunFolder, lock_run
+from borgcore.run.record import RunRecord, check_name, find_run, read_record, write_record
+from borgcore.settings.addresses import read_address
+from borgcore.settings.sections import RedisSettings
 
 PASSWORD_VARIABLE = "BORG_REDIS_PASSWORD"  # noqa: S105  # its name
 DEFAULT_GAME = "pong"
@@ -108,7 +108,7 @@ def _resolve(record: RunRecord) -> RunRecord:
     if record.preset != "auto":
         return record
     cuda = record.game != "catch" and has_cuda()
-    return record.model_copy(update={"preset": choose_preset(record.preset, record.game, cuda=cuda)})
+    return record.model_copy(update={"preset": choose_preset("auto", record.game, cuda=cuda)})
 
 
 def _create(flags: Flags) -> RunFolder:

@@ -9,7 +9,7 @@ import anyio
 from anyio import TASK_STATUS_IGNORED, CancelScope
 from anyio.abc import TaskStatus
 
-from borglocal.display import Display
+from borgcli.screen.display import Display
 
 EXIT_FAILED = 1
 EXIT_SERVER = 3
@@ -41,7 +41,7 @@ class Session:
         self._wait = CancelScope()
 
     @property
-    def serverless(self) -> bool:
+    def server_failed(self) -> bool:
         """Whether it ends because the server failed, without which nobody can end well."""
         return self.ending is not None and self.ending.exit_code == EXIT_SERVER
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from borgcore.sections import RedisSettings
-from borglocal.plan import PASSWORD_VARIABLE, Plan
+from borgcli.launch.plan import PASSWORD_VARIABLE, Plan
+from borgcore.settings.sections import RedisSettings
 
 SHIPPER_GROUP = "borg-logshipper"
 HELPER_GRACE_S = 10.0  # for monitor and logshipper to drain
@@ -23,7 +23,7 @@ _DECIDED = re.compile(
 
 
 @dataclass(frozen=True)
-class Post:
+class ChildSpec:
     """A process that is to be there, and is started again when it dies."""
 
     name: str
@@ -32,27 +32,27 @@ class Post:
 
 
 @dataclass(frozen=True)
-class Staff:
+class ChildSpecs:
     """Everyone who works on a run."""
 
-    agents: Sequence[Post]
-    monitors: Sequence[Post] = ()
-    shippers: Sequence[Post] = ()
+    agents: Sequence[ChildSpec]
+    monitors: Sequence[ChildSpec] = ()
+    shippers: Sequence[ChildSpec] = ()
 
 
-Employ = Callable[[Plan, RedisSettings], Staff]
+MakeSpecs = Callable[[Plan, RedisSettings], ChildSpecs]
 
 
-def employ(plan: Plan, redis: RedisSettings) -> Staff:
+def child_specs(plan: Plan, redis: RedisSettings) -> ChildSpecs:
     """Say how agents, monitor and logshipper are started; passwords go by the environment."""
     folder = plan.folder
-    return Staff(
+    return ChildSpecs(
         agents=[
-            Post(f"agent process {slot}", agent_command(plan, redis), folder.agent_log(slot))
+            ChildSpec(f"agent process {slot}", agent_command(plan, redis), folder.agent_log(slot))
             for slot in range(1, plan.record.agents + 1)
         ],
-        monitors=[Post("the monitor", _program("borgmonitor", plan, redis, HELPER_GRACE_S), folder.monitor_log)],
-        shippers=[Post("the logshipper", shipper_command(plan, redis), folder.logshipper_log)],
+        monitors=[ChildSpec("the monitor", _program("borgmonitor", plan, redis, HELPER_GRACE_S), folder.monitor_log)],
+        shippers=[ChildSpec("the logshipper", shipper_command(plan, redis), folder.logshipper_log)],
     )
 
 
@@ -79,7 +79,7 @@ def _program(package: str, plan: Plan, redis: RedisSettings, grace_s: float) -> 
     return [*command, "--log-format", "json", "--grace-s", f"{grace_s:g}"]
 
 
-def staff_environment(redis: RedisSettings) -> dict[str, str]:
+def child_environment(redis: RedisSettings) -> dict[str, str]:
     """Our environment without what borg decides, and with how to get into the run's Redis."""
     env = {name: value for name, value in os.environ.items() if not _DECIDED.fullmatch(name)}
     password = "" if redis.password is None else redis.password.get_secret_value()

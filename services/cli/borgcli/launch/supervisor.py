@@ -8,25 +8,25 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from borgcli.launch.child import Child, start_child
+from borgcli.launch.group import ChildGroup
+from borgcli.launch.last_events import shipped
+from borgcli.launch.plan import Plan
+from borgcli.launch.session import EXIT_SERVER, Session
+from borgcli.launch.specs import HELPER_GRACE_S, ChildSpec, MakeSpecs, child_environment, child_specs
+from borgcli.launch.valkey import Valkey, open_valkey
+from borgcli.launch.watcher import RunWatcher
+from borgcli.screen.display import Display
 from borgcore.errors import BorgError
-from borgcore.sections import RedisSettings
-from borglocal.children import Child, start_child
-from borglocal.crew import Crew
-from borglocal.display import Display
-from borglocal.plan import Plan
-from borglocal.reporter import Reporter
-from borglocal.session import EXIT_SERVER, Session
-from borglocal.shipping import shipped
-from borglocal.staff import HELPER_GRACE_S, Employ, Post, employ, staff_environment
-from borglocal.valkey import Valkey, open_valkey
+from borgcore.settings.sections import RedisSettings
 
 
-def run_up(plan: Plan, display: Display, staff: Employ = employ) -> Session:
+def run_up(plan: Plan, display: Display, staff: MakeSpecs = child_specs) -> Session:
     """Run until something ends it; every process that was started has ended then."""
     return anyio.run(supervise, plan, display, staff)
 
 
-async def supervise(plan: Plan, display: Display, staff: Employ) -> Session:
+async def supervise(plan: Plan, display: Display, staff: MakeSpecs) -> Session:
     """Run one session; its ``ending`` says how it went."""
     session = Session(display)
     async with anyio.create_task_group() as listening:
@@ -40,29 +40,29 @@ async def supervise(plan: Plan, display: Display, staff: Employ) -> Session:
     return session
 
 
-async def _serve(session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, staff: Employ) -> None:
+async def _serve(session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, staff: MakeSpecs) -> None:
     start = _starter(plan, redis)
-    agents = Crew(session, start, server, vital=True)
-    monitors, shippers = (Crew(session, start, server, vital=False) for _ in range(2))
+    agents = ChildGroup(session, start, server, vital=True)
+    monitors, shippers = (ChildGroup(session, start, server, vital=False) for _ in range(2))
     async with (
-        shippers.employed(HELPER_GRACE_S) as begin_shippers,
+        shippers.running(HELPER_GRACE_S) as begin_shippers,
         shipped(session, plan, redis, shippers),
-        monitors.employed(HELPER_GRACE_S) as begin_monitors,
-        agents.employed(plan.grace_s) as begin_agents,
+        monitors.running(HELPER_GRACE_S) as begin_monitors,
+        agents.running(plan.grace_s) as begin_agents,
     ):
         with session.intake:
             if server is not None and not await _becomes_ready(session, server):
                 return
-            hired = staff(plan, redis)
-            begin_shippers(hired.shippers)
-            begin_monitors(hired.monitors)
-            begin_agents(hired.agents)
+            specs = staff(plan, redis)
+            begin_shippers(specs.shippers)
+            begin_monitors(specs.monitors)
+            begin_agents(specs.agents)
             async with anyio.create_task_group() as work:
                 if server is not None:
                     work.start_soon(_watch_server, session, server)
-                reporter = Reporter(session, plan)
-                work.start_soon(reporter.watch, redis)
-                work.start_soon(reporter.keep_time)
+                watcher = RunWatcher(session, plan)
+                work.start_soon(watcher.watch, redis)
+                work.start_soon(watcher.keep_time)
 
 
 @asynccontextmanager
@@ -85,11 +85,11 @@ async def _becomes_ready(session: Session, server: Valkey) -> bool:
     return True
 
 
-def _starter(plan: Plan, redis: RedisSettings) -> Callable[[Post], Awaitable[Child]]:
-    env = staff_environment(redis)
+def _starter(plan: Plan, redis: RedisSettings) -> Callable[[ChildSpec], Awaitable[Child]]:
+    env = child_environment(redis)
 
-    def start(post: Post) -> Awaitable[Child]:
-        return start_child(post.name, post.command, post.log, env=env, lock_file=plan.lock_file)
+    def start(spec: ChildSpec) -> Awaitable[Child]:
+        return start_child(spec.name, spec.command, spec.log, env=env, lock_file=plan.lock_file)
 
     return start
 

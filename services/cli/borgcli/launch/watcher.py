@@ -8,21 +8,21 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from borgcore.connection import open_redis
+from borgcli.launch.plan import Plan
+from borgcli.launch.session import EXIT_TOO_EARLY, Session
+from borgcli.screen.duration import format_duration
+from borgcli.screen.progress import JUDGED_EPISODES, RunProgress, warmup_size
+from borgcore.connection.client import open_redis
 from borgcore.errors import BorgError
-from borgcore.replay_stats import ReplayStats, read_stats
-from borgcore.reports import AgentReport, read_reports
-from borgcore.sections import RedisSettings
-from borglocal.duration import format_duration
-from borglocal.plan import Plan
-from borglocal.progress import JUDGED_EPISODES, Progress, warmup_size
-from borglocal.session import EXIT_TOO_EARLY, Session
+from borgcore.run.reports import AgentReport, read_reports
+from borgcore.run.stats import ReplayStats, read_stats
+from borgcore.settings.sections import RedisSettings
 
 PERIOD_S = 0.5  # of reading and showing
 
 
 @dataclass
-class Reporter:
+class RunWatcher:
     """The progress of one session."""
 
     session: Session
@@ -76,9 +76,9 @@ class Reporter:
     def _show(self, *, answering: bool) -> None:
         self.session.display.show(self._progress(answering=answering))
 
-    def _progress(self, *, answering: bool = True) -> Progress:
+    def _progress(self, *, answering: bool = True) -> RunProgress:
         record = self.plan.record
-        return Progress(
+        return RunProgress(
             run=self.plan.folder.run,
             game=record.game,
             agents=record.agents,

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from borglocal.progress import Progress
-from borglocal.table import render_line, render_table
+from borgcli.screen.figures import render_line, render_table
+from borgcli.screen.progress import RunProgress
 
 LINE_PERIOD_S = 10.0  # of plain progress lines
 
@@ -27,7 +27,7 @@ class Display(Protocol):
     def show_phase(self, text: str) -> None:
         """Show what is under way, until something else is."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Show how the run stands."""
 
 
@@ -47,7 +47,7 @@ class TerminalDisplay:
     def __init__(self, console: Console, live: Live) -> None:
         self._console = console
         self._live = live
-        self._progress: Progress | None = None
+        self._progress: RunProgress | None = None
 
     def say(self, text: str) -> None:
         """Print above the table."""
@@ -60,7 +60,7 @@ class TerminalDisplay:
         with suppress(OSError):
             self._live.update(shown, refresh=True)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Refresh the table."""
         self._progress = progress
         with suppress(OSError):
@@ -74,7 +74,7 @@ class PlainDisplay:
         self._console = console
         self._phase = ""
         self._phase_at_s = self._shown_at_s = float("-inf")
-        self._unshown: Progress | None = None
+        self._unshown: RunProgress | None = None
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -88,7 +88,7 @@ class PlainDisplay:
             self._phase, self._phase_at_s = kind, now_s
             self.say(text)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Print the figures once per period."""
         self._unshown = progress
         if monotonic() - self._shown_at_s >= LINE_PERIOD_S:

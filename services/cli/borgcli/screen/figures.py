@@ -4,16 +4,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from borgcore.replay_stats import ReplayStats
-from borgcore.reports import AgentReport, LearnerReport
-from borglocal.duration import format_duration
-from borglocal.progress import Progress
+from borgcli.screen.duration import format_duration
+from borgcli.screen.progress import RunProgress
+from borgcore.run.reports import AgentReport, LearnerReport
+from borgcore.run.stats import ReplayStats
 
 _UNKNOWN = "-"
 _COLUMNS = ("agent", "steps", "steps/s", "episodes", "return 20", "return 100", "epsilon", "weights")
 
 
-def render_table(progress: Progress, phase: str | None = None) -> RenderableType:
+def render_table(progress: RunProgress, phase: str | None = None) -> RenderableType:
     """Render the agents as rows below the time and the phase, then the learner and the memory."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in _COLUMNS:
@@ -27,7 +27,7 @@ def render_table(progress: Progress, phase: str | None = None) -> RenderableType
     return Group(*lines, *([table] if progress.reports else []), *below)
 
 
-def render_line(progress: Progress) -> str:
+def render_line(progress: RunProgress) -> str:
     """Render the same facts as one line."""
     agents = [
         "agent " + " ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, _cells(report), strict=True))[6:]
@@ -37,7 +37,7 @@ def render_line(progress: Progress) -> str:
     return " | ".join(part for part in parts if part)
 
 
-def _head(progress: Progress) -> str:
+def _head(progress: RunProgress) -> str:
     time = format_duration(progress.elapsed_s)
     if progress.for_s is not None:
         time += f", {format_duration(progress.for_s - progress.elapsed_s)} left"
@@ -61,7 +61,7 @@ def _format_return(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{value:.2f}"
 
 
-def _learner_line(progress: Progress) -> str:
+def _learner_line(progress: RunProgress) -> str:
     learners = [report.learner for report in progress.reports if report.learner]
     return "; ".join(map(_describe_learner, learners))
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from borgagent.presets import PRESETS
-from borgcore.replay_stats import ReplayStats
-from borgcore.reports import AgentReport, mean_return
+from borgagent.dqn.presets import PRESETS
+from borgcore.run.reports import AgentReport, mean_return
+from borgcore.run.stats import ReplayStats
 
 JUDGED_EPISODES = 20  # newest episodes whose mean --until-return compares
 _GREEDY = 0.05  # epsilon up to which play is judged, however little others explore
@@ -13,7 +13,7 @@ SILENT_S = 5.0  # an agent reports once a second
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """A run, now."""
 
     run: str

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 import orjson
 
-from borgcore.events import SCHEMA_VERSION
-from borglogshipper.record import Refused, origin_id
+from borgcore.events.schema import SCHEMA_VERSION
+from borglogshipper.pipeline.record import Refused, origin_id
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 MAX_VALUE_BYTES = 100_000  # of the record's value: escaped, it still fits Kafka's default limit of a megabyte
 
 
-def encode_letter(refused: Refused) -> bytes:
+def encode_dead_letter(refused: Refused) -> bytes:
     """Encode one; the same record gets the same event_id however often it is refused.
 
     A text comes as ``value``, other bytes as ``value_base64``; of a giant only the beginning comes, its origin tells

@@ -8,12 +8,13 @@ import anyio
 import orjson
 import structlog
 
-from borgcore.connection import backoff_s
+from borgcore.connection.retry import backoff_s
 from borgcore.errors import BorgError, EventLogError
-from borgcore.events import DEAD_LETTER, Consumer
-from borglogshipper.letter import encode_letter
-from borglogshipper.progress import Progress, Trouble, Troubles
-from borglogshipper.record import Batch, Refused, origin_id
+from borgcore.eventlog.protocol import Consumer
+from borgcore.events.schema import DEAD_LETTER
+from borglogshipper.pipeline.dead_letter import encode_dead_letter
+from borglogshipper.pipeline.progress import ShippingProgress, Trouble, Troubles
+from borglogshipper.pipeline.record import Batch, Refused, origin_id
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import (
     Outcome,
@@ -25,7 +26,7 @@ from borglogshipper.stores.store import (
     Verdict,
 )
 
-LETTERS_AT_ONCE = 100
+DEAD_LETTERS_AT_ONCE = 100
 _log = structlog.get_logger()
 
 
@@ -37,7 +38,7 @@ class Delivery:
         store: Store,
         consumer: Consumer,
         retry: RetrySettings,
-        progress: Progress,
+        progress: ShippingProgress,
         troubles: Troubles,
         *,
         outage_s: float,
@@ -69,7 +70,7 @@ class Delivery:
         Raises:
             EventLogError: a dead letter could not be written; nothing of the batch is to be committed.
         """
-        await self._bury(batch.refused, len(batch))
+        await self._send_dead_letters(batch.refused, len(batch))
         await self._store_all(batch)
         self._progress.batches += 1
 
@@ -100,14 +101,14 @@ class Delivery:
         """Send a request that was refused as a whole in two parts, down to the one document that is to blame."""
         rows = list(range(len(batch.origins)))
         if len(rows) == 1:
-            await self._bury([batch.refused_at(0, reason)], 1)
+            await self._send_dead_letters([batch.refused_at(0, reason)], 1)
             return
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
             await self._store_all(batch.pick(part))
 
     async def _settle(self, batch: Batch, verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
-        """Count what is done, bury what is refused; returns what is to be sent again, by place, and why."""
+        """Count what is stored, dead-letter what is refused; return what to send again, by row, and why."""
         refused, again, compare = {}, {}, []
         for row, verdict in verdicts.items():
             if verdict.outcome is Outcome.REFUSED:
@@ -119,7 +120,7 @@ class Delivery:
             else:
                 self._progress.repeated += 1
         again |= await self._compare(batch, compare) if compare else {}
-        await self._bury(list(refused.values()), len(batch))
+        await self._send_dead_letters(list(refused.values()), len(batch))
         done = batch.documents.bodies
         if refused or again:
             done = [body for row, body in enumerate(done) if row not in refused and row not in again]
@@ -156,10 +157,10 @@ class Delivery:
         longest_s = self._retry.first_s * 2.0 ** min(failures - 1, 30)
         await anyio.sleep(random.uniform(0.5, 1.0) * min(longest_s, self._retry.limit_s))  # noqa: S311  # jitter
 
-    async def _bury(self, refused: Sequence[Refused], of: int) -> None:
-        for start in range(0, len(refused), LETTERS_AT_ONCE):
-            part = refused[start : start + LETTERS_AT_ONCE]
-            await self._write([encode_letter(one) for one in part])
+    async def _send_dead_letters(self, refused: Sequence[Refused], of: int) -> None:
+        for start in range(0, len(refused), DEAD_LETTERS_AT_ONCE):
+            part = refused[start : start + DEAD_LETTERS_AT_ONCE]
+            await self._write([encode_dead_letter(one) for one in part])
             self._progress.dead_letters += len(part)
         if refused:
             first = refused[0]
@@ -176,7 +177,7 @@ class Delivery:
         failures, deadline_s = 0, time.monotonic() + self._outage_s
         while True:
             try:
-                await self._consumer.bury(letters)
+                await self._consumer.send_dead_letters(letters)
             except EventLogError:
                 failures += 1
                 wait_s = backoff_s(failures)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from borgcore.events import Partition, Position
+from borgcore.eventlog.protocol import Partition, Position
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class Span:
     done: bool = False
 
 
-class Ledger:
+class Offsets:
     """The spans of every partition in the order in which they were read."""
 
     def __init__(self) -> None:

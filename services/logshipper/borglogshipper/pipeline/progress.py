@@ -7,7 +7,7 @@ from enum import Enum
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from borgcore.health import Health
+from borgcore.service.health import Health
 
 _log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ class Trouble(Enum):
 
 
 @dataclass(slots=True)
-class Progress:
+class ShippingProgress:
     """Counters since the process began."""
 
     shipped: int = 0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from borgcore.events import Chunk, Partition, Position
+from borgcore.eventlog.protocol import Chunk, Partition, Position
 from borglogshipper.stores.store import Documents
 
 _is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch

@@ -11,12 +11,13 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from borgcore.errors import EventLogError
-from borgcore.events import Chunk, Consumer, Partition, Publisher
+from borgcore.eventlog.protocol import Chunk, Consumer, Partition
+from borgcore.eventlog.publisher import Publisher
 from borgcore.events.monitoring import ShipperReported
-from borglogshipper.delivery import Delivery
-from borglogshipper.ledger import Ledger, Span
-from borglogshipper.progress import Progress
-from borglogshipper.record import Batch, RecordReader
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.offsets import Offsets, Span
+from borglogshipper.pipeline.progress import ShippingProgress
+from borglogshipper.pipeline.record import Batch, RecordReader
 from borglogshipper.settings import LogshipperSettings
 
 IDLE_S = 1.0  # one look for records where there are none
@@ -30,7 +31,7 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Gathered:
-    """A batch with the spans of the ledger that it is made of."""
+    """A batch with the spans of the offsets that it is made of."""
 
     batch: Batch = field(default_factory=Batch)
     spans: list[Span] = field(default_factory=list)
@@ -44,13 +45,13 @@ class Shipper:
     _delivery: Delivery
     _deliveries: TaskGroup
 
-    def __init__(self, settings: LogshipperSettings, member: str, progress: Progress) -> None:
+    def __init__(self, settings: LogshipperSettings, member: str, progress: ShippingProgress) -> None:
         """``member`` names this replica in its reports."""
         self._settings = settings
         self._member = member
         self._progress = progress
         self._reader = RecordReader(settings.max_document_bytes, settings.max_depth)
-        self._ledger = Ledger()
+        self._offsets = Offsets()
         self._gathered = _Gathered()
         self._ready: deque[_Gathered] = deque()
         self._under_way = 0
@@ -85,7 +86,7 @@ class Shipper:
         self._send_all()
         await self._drain(partitions)
         await self._commit()
-        self._ledger.forget(partitions)
+        self._offsets.forget(partitions)
 
     async def _read(self) -> None:
         """Read and gather; a batch leaves when it is full or its first record has waited long enough."""
@@ -106,7 +107,7 @@ class Shipper:
         for part in _cut(chunk, limits.size_bytes):
             if not self._gathered.spans:
                 self._gathered.began_s = time.monotonic()
-            self._gathered.spans.append(self._ledger.begin(part.partition, part.positions[-1], len(part.positions)))
+            self._gathered.spans.append(self._offsets.begin(part.partition, part.positions[-1], len(part.positions)))
             batch = self._gathered.batch
             self._reader.read(part, batch)
             if len(batch) >= limits.records or batch.size_bytes >= limits.size_bytes:
@@ -126,7 +127,7 @@ class Shipper:
         """
         paused, in_flight = False, self._settings.batch.in_flight
         try:
-            while self._under_way and (self._under_way >= in_flight or self._ledger.entered > MAX_AHEAD):
+            while self._under_way and (self._under_way >= in_flight or self._offsets.entered > MAX_AHEAD):
                 with anyio.move_on_after(KEEP_S) as waiting:
                     await self._finished.wait()
                 if waiting.cancelled_caught:
@@ -154,7 +155,7 @@ class Shipper:
         began_s, records = time.monotonic(), len(gathered.batch)
         try:
             await self._delivery.deliver(gathered.batch)
-            self._ledger.finish(gathered.spans)
+            self._offsets.finish(gathered.spans)
         finally:
             self._under_way -= 1
             self._finished.set()
@@ -163,20 +164,20 @@ class Shipper:
 
     async def _drain(self, partitions: Collection[Partition] | None = None) -> None:
         with anyio.move_on_after(DRAIN_SHARE * self._settings.grace_s):
-            while self._ledger.unfinished(partitions):
+            while self._offsets.unfinished(partitions):
                 await self._finished.wait()
-        if left := self._ledger.unfinished(partitions):
+        if left := self._offsets.unfinished(partitions):
             _log.warning("records_left", records=left, consequence="they stay in the log and are read again")
 
     async def _commit_regularly(self) -> None:
         while True:
             await anyio.sleep(self._settings.commit_period_s)
             await self._commit()
-            self._progress.under_way = self._ledger.unfinished()
+            self._progress.under_way = self._offsets.unfinished()
 
     async def _commit(self) -> None:
         async with self._committing:
-            due = self._ledger.due()
+            due = self._offsets.due()
             if not due:
                 return
             try:
@@ -187,12 +188,12 @@ class Shipper:
                 self._commit_failed = True
             else:
                 self._commit_failed = False
-                self._ledger.committed(due)
+                self._offsets.committed(due)
 
     async def _commit_last(self) -> None:
         with anyio.move_on_after(COMMIT_SHARE * self._settings.grace_s):
             await self._commit()
-        if left := self._ledger.due():
+        if left := self._offsets.due():
             _log.warning(
                 "positions_left", partitions=len(left), consequence="what is stored is read again, not doubled"
             )

@@ -10,11 +10,11 @@ import orjson
 from elastic_transport import ConnectionTimeout, TlsError, TransportError
 from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
+from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.schema import TOPICS
-from borgcore.events.templates import index_template
-from borglogshipper.settings import StoreSettings
+from borgcore.eventstore.elastic_client import Address, make_client
+from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.answers import read_error, read_verdicts
-from borglogshipper.stores.elastic_client import Address, make_client
 from borglogshipper.stores.store import (
     Documents,
     StoreBusyError,

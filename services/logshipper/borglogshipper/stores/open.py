@@ -6,9 +6,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from borgcore.errors import SettingsError
-from borglogshipper.settings import StoreSettings
+from borgcore.eventstore.elastic_client import Address
+from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.elastic import open_elastic
-from borglogshipper.stores.elastic_client import Address
 from borglogshipper.stores.sqlite import open_sqlite
 from borglogshipper.stores.store import Store
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 import anyio.to_thread
 from anyio import CancelScope, CapacityLimiter
 
-from borgcore.events.table import CREATE_TABLE, USER_VERSION
+from borgcore.events.sqlite_table import CREATE_TABLE, USER_VERSION
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, StoreHeldError, Verdict
 
 LOCK_WAIT_S = 2.0  # for another process that writes; the pipeline tries again

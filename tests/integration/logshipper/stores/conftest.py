@@ -6,8 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from borglogshipper.settings import StoreSettings
-from borglogshipper.stores.choice import open_store
+from borgcore.eventstore.settings import StoreSettings
+from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store
 from tests.sink import Sink, open_sink
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from borgcore.events.publisher import encode_event
+from borgcore.eventlog.publisher import encode_event
 from borgcore.events.reference import list_events, list_fields
 from borgcore.events.schema import TOPICS, Event
 from borglogshipper.stores.store import Documents

@@ -4,11 +4,11 @@ import anyio
 import orjson
 import pytest
 
+from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import TOPICS
-from borgcore.events.templates import index_template
-from borglogshipper.settings import StoreSettings
-from borglogshipper.stores.choice import open_store
+from borgcore.eventstore.settings import StoreSettings
+from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, StoreRefusedError, Verdict
 
 from .conftest import Server

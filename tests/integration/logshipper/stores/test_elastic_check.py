@@ -5,8 +5,8 @@ import orjson
 import pytest
 
 from borgcore.events.schema import TOPICS
-from borglogshipper.settings import StoreSettings
-from borglogshipper.stores.choice import open_store
+from borgcore.eventstore.settings import StoreSettings
+from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError
 from tests.sink import Answer, Sink
 

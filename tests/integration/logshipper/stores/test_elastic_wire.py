@@ -10,8 +10,8 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from borglogshipper.settings import StoreSettings
-from borglogshipper.stores.choice import open_store
+from borgcore.eventstore.settings import StoreSettings
+from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import (
     Documents,
     Outcome,

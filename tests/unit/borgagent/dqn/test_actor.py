@@ -9,10 +9,10 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from borgagent.actor import Actor, Played
-from borgagent.environment import Environment, open_environment
-from borgagent.network import QNetwork
-from borgagent.settings import ActorSettings, EnvironmentSettings
+from borgagent.dqn.actor import Actor, Rollout
+from borgagent.dqn.environment import Environment, open_environment
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.settings import ActorSettings, EnvironmentSettings
 from borgcore.replay import Transition
 
 CATCH = EnvironmentSettings(height=10, width=5, stack=1, envs=3)
@@ -124,21 +124,23 @@ def rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*row[:3], round(row[3], 6), round(row[4], 6), row[5])
 
 
-def check(played: Played, recorder: Recorder, actions_A: NDArray[np.int64], view: int, settings: ActorSettings) -> None:
+def check(
+    rollout: Rollout, recorder: Recorder, actions_A: NDArray[np.int64], view: int, settings: ActorSettings
+) -> None:
     wanted = [rounded(row) for copy in recorder.copies for row in expected(copy, actions_A, settings)]
-    given = [rounded(as_tuple(transition, view)) for transition in played.transitions]
+    given = [rounded(as_tuple(transition, view)) for transition in rollout.transitions]
     assert sorted(given) == sorted(wanted)
-    assert played.steps == recorder.steps
+    assert rollout.steps == recorder.steps
     returns = sorted(sum(rewards) for copy in recorder.copies for rewards in copy.rewards[: len(copy.ends)])
-    assert sorted(episode.score for episode in played.episodes) == pytest.approx(returns)
+    assert sorted(episode.score for episode in rollout.episodes) == pytest.approx(returns)
     lengths = sorted(len(actions) for copy in recorder.copies for actions in copy.actions[: len(copy.ends)])
-    assert sorted(episode.steps for episode in played.episodes) == lengths
+    assert sorted(episode.steps for episode in rollout.episodes) == lengths
     ends = sorted(end == "truncated" for copy in recorder.copies for end in copy.ends)
-    assert sorted(episode.truncated for episode in played.episodes) == ends
+    assert sorted(episode.truncated for episode in rollout.episodes) == ends
 
 
-def together(chunks: list[Played]) -> Played:
-    whole = Played()
+def together(chunks: list[Rollout]) -> Rollout:
+    whole = Rollout()
     for chunk in chunks:
         whole.steps += chunk.steps
         whole.transitions += chunk.transitions
@@ -146,31 +148,31 @@ def together(chunks: list[Played]) -> Played:
     return whole
 
 
-def settle(actor: Actor) -> Played:
+def settle(actor: Actor) -> Rollout:
     """Let the actor value its newest observation too, without a step: what was waiting for that is completed."""
-    played = Played()
+    rollout = Rollout()
     with torch.inference_mode():
         q_NA = actor.network(torch.from_numpy(actor._obs_NSHW)).numpy()
-    actor._complete(played, q_NA.max(axis=1))
-    return played
+    actor._complete(rollout, q_NA.max(axis=1))
+    return rollout
 
 
 @pytest.mark.parametrize("n_steps", [1, 3, 12])
 def test_catchs_transitions_are_what_the_game_showed(n_steps: int) -> None:
     settings = ActorSettings(n_steps=n_steps, gamma=GAMMA)
     actor, recorder = actor_of("catch", CATCH, settings)
-    played = together([actor.play(7, 0.5), actor.play(40, 0.5), settle(actor)])
+    rollout = together([actor.play(7, 0.5), actor.play(40, 0.5), settle(actor)])
     assert sum(len(copy.ends) for copy in recorder.copies) >= 9
-    check(played, recorder, np.arange(3), CATCH.stack, settings)
+    check(rollout, recorder, np.arange(3), CATCH.stack, settings)
 
 
 def test_pongs_transitions_are_what_the_game_showed_also_where_episodes_are_truncated() -> None:
     settings = ActorSettings(n_steps=3, gamma=GAMMA)
     actor, recorder = actor_of("pong", PONG.model_copy(update={"max_episode_frames": 400}), settings)
-    played = together([actor.play(150, 0.5), actor.play(150, 0.5), settle(actor)])
+    rollout = together([actor.play(150, 0.5), actor.play(150, 0.5), settle(actor)])
     assert {end for copy in recorder.copies for end in copy.ends} == {"truncated"}
     assert any(rewards for copy in recorder.copies for rewards in copy.rewards if any(rewards))
-    check(played, recorder, np.array([0, 2, 3]), PONG.stack, settings)
+    check(rollout, recorder, np.array([0, 2, 3]), PONG.stack, settings)
 
 
 def test_pongs_last_point_terminates() -> None:
@@ -179,10 +181,10 @@ def test_pongs_last_point_terminates() -> None:
     chunks = []
     while not recorder.copies[0].ends:
         chunks.append(actor.play(100, 1.0))
-    played = together([*chunks, settle(actor)])
+    rollout = together([*chunks, settle(actor)])
     assert recorder.copies[0].ends == ["terminated"]
-    assert -21.0 <= played.episodes[0].score < 0.0
-    check(played, recorder, np.array([0, 2, 3]), PONG.stack, settings)
+    assert -21.0 <= rollout.episodes[0].score < 0.0
+    check(rollout, recorder, np.array([0, 2, 3]), PONG.stack, settings)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -192,9 +194,9 @@ def test_breakouts_lost_lives_end_what_counts_but_not_the_episode(terminal: bool
     chunks = []
     while not all(copy.ends for copy in recorder.copies):
         chunks.append(actor.play(50, 1.0))
-    played = together([*chunks, settle(actor)])
+    rollout = together([*chunks, settle(actor)])
     assert [len(copy.losses[0]) for copy in recorder.copies] == [5, 5]
-    check(played, recorder, np.arange(4), PONG.stack, settings)
+    check(rollout, recorder, np.arange(4), PONG.stack, settings)
 
 
 class Paying:
@@ -219,12 +221,12 @@ def test_rewards_are_clipped_for_learning_and_true_in_the_return() -> None:
     network = QNetwork("tiny", 1, 10, 5, 3).requires_grad_(requires_grad=False)
     paying = Environment(Paying(), np.arange(3))  # type: ignore[arg-type]  # as much of it as the actor uses
     actor = Actor(paying, network, ActorSettings(n_steps=1, reward_clip=1.0), seed=0)
-    played = actor.play(7, 0.0)
-    assert [transition.reward for transition in played.transitions] == [1.0, -1.0, 1.0, -1.0]
-    assert [episode.score for episode in played.episodes] == [-2.0, -2.0]
-    assert [episode.steps for episode in played.episodes] == [2, 2]
-    assert [episode.ended_at for episode in played.episodes] == [2, 4]  # resets are no steps
-    assert played.steps == 5  # two of seven were resets
+    rollout = actor.play(7, 0.0)
+    assert [transition.reward for transition in rollout.transitions] == [1.0, -1.0, 1.0, -1.0]
+    assert [episode.score for episode in rollout.episodes] == [-2.0, -2.0]
+    assert [episode.steps for episode in rollout.episodes] == [2, 2]
+    assert [episode.ended_at for episode in rollout.episodes] == [2, 4]  # resets are no steps
+    assert rollout.steps == 5  # two of seven were resets
 
 
 @pytest.mark.parametrize(("game", "view"), [("catch", CATCH), ("pong", PONG)])

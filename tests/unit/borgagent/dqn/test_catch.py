@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from borgagent.catch import COLUMNS, ROWS, Catch
+from borgagent.dqn.catch import COLUMNS, ROWS, Catch
 
 LEFT, STAY, RIGHT = np.int64(0), np.int64(1), np.int64(2)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ale_py import Action, roms
 
-from borgagent.environment import NARROW_ACTIONS, open_environment
-from borgagent.settings import EnvironmentSettings
+from borgagent.dqn.environment import NARROW_ACTIONS, open_environment
+from borgagent.dqn.settings import EnvironmentSettings
 from borgcore.errors import SettingsError
 
 SMALL = EnvironmentSettings(height=42, width=42, stack=4, envs=2, noop_max=0)

@@ -6,9 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from borgagent.learner import Learner, Tensors, choose_device, double_dqn_goals, double_q_target, has_bfloat16, td_loss
-from borgagent.network import QNetwork
-from borgagent.settings import LearnerSettings
+from borgagent.dqn.learner import (
+    Learner,
+    Tensors,
+    choose_device,
+    double_q_target,
+    has_bfloat16,
+    td_loss,
+    td_targets,
+)
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.settings import LearnerSettings
 from borgcore.replay import Batch, ReplaySpec
 
 CPU = torch.device("cpu")
@@ -68,7 +76,7 @@ def test_the_target_is_chosen_by_the_online_and_valued_by_the_target_network() -
 
 
 def loss_of(online: QNetwork, target: QNetwork, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-    return td_loss(online, batch, double_dqn_goals(online, target, batch))
+    return td_loss(online, batch, td_targets(online, target, batch))
 
 
 def test_loss_td_errors_and_q_values_are_as_computed_by_hand() -> None:

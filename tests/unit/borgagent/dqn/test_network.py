@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from borgagent.network import QNetwork
-from borgagent.presets import NetworkName
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.presets import NetworkName
 
 SIZES: dict[NetworkName, tuple[int, int, int]] = {"tiny": (1, 10, 5), "small": (4, 42, 42), "nature": (4, 84, 84)}
 

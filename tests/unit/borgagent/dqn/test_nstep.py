@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from borgagent.nstep import NStepAssembler
+from borgagent.dqn.nstep import NStepAssembler
 from borgcore.replay import Transition
 
 GAMMA = 0.9
@@ -65,10 +65,10 @@ rewards = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 1.0]), min_size=1, max_size
 episodes = st.lists(st.tuples(rewards, st.booleans()), min_size=1, max_size=3)
 
 
-@given(n=st.integers(1, 8), stack=st.integers(1, 5), played=episodes)
-def test_every_step_gives_one_transition_as_defined(n: int, stack: int, played: list[tuple[list[float], bool]]) -> None:
+@given(n=st.integers(1, 8), stack=st.integers(1, 5), steps=episodes)
+def test_every_step_gives_one_transition_as_defined(n: int, stack: int, steps: list[tuple[list[float], bool]]) -> None:
     assembler = NStepAssembler(n, GAMMA)  # one for all episodes: nothing may leak from one to the next
-    for rewards_of, terminated in played:
+    for rewards_of, terminated in steps:
         episode = Episode(stack, rewards_of, terminated)
         found = assemble(assembler, episode)
         assert len(found) == len(rewards_of)

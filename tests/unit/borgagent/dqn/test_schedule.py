@@ -1,6 +1,6 @@
 import pytest
 
-from borgagent.schedule import LADDER_FROM, agent_epsilon, geometric, ladder_epsilon
+from borgagent.dqn.schedule import LADDER_FROM, agent_epsilon, geometric, ladder_epsilon
 
 
 @pytest.mark.parametrize(("step", "value"), [(0, 1.0), (25, 0.1), (50, 0.01), (75, 0.001), (100, 1e-4), (10_000, 1e-4)])

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from borgagent.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
-from borgagent.learner import Learner, Tensors
-from borgagent.network import QNetwork
-from borgagent.presets import NetworkName
-from borgagent.settings import LearnerSettings
+from borgagent.dqn.learner import Learner, Tensors
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.presets import NetworkName
+from borgagent.dqn.settings import LearnerSettings
+from borgagent.stages.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
 from borgcore.replay import ReplaySpec
 
 TINY = ReplaySpec("catch", 1, 10, 5, 1, 3, 0.99)

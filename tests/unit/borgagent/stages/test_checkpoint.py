@@ -4,10 +4,10 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from borgagent.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
-from borgagent.learner import Learner
-from borgagent.network import QNetwork
-from borgagent.settings import LearnerSettings
+from borgagent.dqn.learner import Learner
+from borgagent.dqn.network import QNetwork
+from borgagent.dqn.settings import LearnerSettings
+from borgagent.stages.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
 from borgcore.errors import MismatchError
 from borgcore.replay import ReplaySpec
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from borgagent.checkpoint import DESCRIPTION, TENSORS
+from borgagent.stages.checkpoint import DESCRIPTION, TENSORS
 
 from .learners import batch_of, learner_of, load, names_in, same, save, trained
 
@@ -120,7 +120,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_checkpoints_before(
 FILLS = """
 import resource, signal, sys
 from pathlib import Path
-from borgagent.checkpoint import Checkpoint, Snapshot, save_checkpoint
+from borgagent.stages.checkpoint import Checkpoint, Snapshot, save_checkpoint
 from borgcore.replay import ReplaySpec
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

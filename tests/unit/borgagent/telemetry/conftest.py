@@ -5,7 +5,7 @@ import os
 import pytest
 
 from borgagent.settings import AgentSettings
-from borgagent.state import AgentState
+from borgagent.telemetry.state import AgentState
 
 from .fakes import FakeMembership, FakePublisher, FakeReplay
 

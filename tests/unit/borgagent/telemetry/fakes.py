@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from borgcore.events import Event
+from borgcore.events.schema import Event
 
 
 @dataclass

@@ -6,13 +6,13 @@ import pytest
 import torch
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from borgagent.actor import Episode, Played
-from borgagent.disclosure import disclose
-from borgagent.events import describe_end, episodes_ended, tell_report, tell_run
-from borgagent.state import AgentState
+from borgagent.dqn.actor import Episode, Rollout
+from borgagent.telemetry.events import describe_end, episodes_ended, publish_report, publish_run
+from borgagent.telemetry.redaction import redact
+from borgagent.telemetry.state import AgentState
 from borgcore.errors import BorgError
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
-from borgcore.reports import AgentReport, LearnerReport
+from borgcore.run.reports import AgentReport, LearnerReport
 
 from .fakes import FakePublisher
 
@@ -40,8 +40,8 @@ def report_of(learner: LearnerReport | None = None, episodes: int = 20) -> Agent
 
 
 def test_a_run_that_ends_as_asked_is_told_from_begin_to_end(state: AgentState, publisher: FakePublisher) -> None:
-    with tell_run(publisher, state, CPU, ADDRESS):  # type: ignore[arg-type]  # a fake
-        state.acting.take(Played(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=12)]))
+    with publish_run(publisher, state, CPU, ADDRESS):  # type: ignore[arg-type]  # a fake
+        state.acting.take(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=12)]))
         state.membership.number = 1  # type: ignore[misc]  # a fake
     (number, started), (_, ended) = publisher.published
     assert number == 1
@@ -53,7 +53,7 @@ def test_a_run_that_ends_as_asked_is_told_from_begin_to_end(state: AgentState, p
         learn="elected",
         device="cpu",
         version=importlib.metadata.version("borgagent"),
-        settings=disclose(state.settings),
+        settings=redact(state.settings),
     )
     assert isinstance(ended, RunEnded)
     assert 0.0 <= ended.duration_s < 60.0
@@ -65,7 +65,7 @@ def test_a_run_that_ends_as_asked_is_told_from_begin_to_end(state: AgentState, p
 def test_a_run_that_ends_by_an_error_says_it_and_the_error_goes_on(state: AgentState, publisher: FakePublisher) -> None:
     with (
         pytest.raises(BorgError, match="learning diverged"),
-        tell_run(publisher, state, CPU, ADDRESS),  # type: ignore[arg-type]  # a fake
+        publish_run(publisher, state, CPU, ADDRESS),  # type: ignore[arg-type]  # a fake
     ):
         raise BorgError("learning diverged;\n this process ends")
     ended = publisher.published[-1][1]
@@ -95,11 +95,11 @@ def test_the_reason_of_an_end_is_the_line_the_process_leaves(error: BaseExceptio
 
 
 def test_each_episode_is_told_with_what_it_came_to_and_where_the_agent_stood(state: AgentState) -> None:
-    state.acting.take(Played(steps=100, episodes=[Episode(0.0, 50, truncated=False, ended_at=60)]))
+    state.acting.take(Rollout(steps=100, episodes=[Episode(0.0, 50, truncated=False, ended_at=60)]))
     state.acting.epsilon = 0.25
     episodes = [Episode(3.0, 40, truncated=False, ended_at=11), Episode(-2.5, 41, truncated=True, ended_at=30)]
-    played = Played(steps=32, episodes=episodes)
-    first, second = episodes_ended(state, played, weights_version=6)
+    rollout = Rollout(steps=32, episodes=episodes)
+    first, second = episodes_ended(state, rollout, weights_version=6)
     assert first == EpisodeEnded(
         agent=1,
         episode=2,
@@ -118,7 +118,7 @@ def test_each_episode_is_told_with_what_it_came_to_and_where_the_agent_stood(sta
 def test_a_report_is_told_under_the_number_that_the_agent_has_now(state: AgentState, publisher: FakePublisher) -> None:
     publisher.agent = 5
     state.acting.weights_at_s = time.monotonic() - 1.5
-    tell_report(publisher, state, report_of())  # type: ignore[arg-type]  # a fake
+    publish_report(publisher, state, report_of())  # type: ignore[arg-type]  # a fake
     ((number, told),) = publisher.published
     assert number == 2
     assert isinstance(told, AgentReported)
@@ -141,13 +141,13 @@ def test_a_report_is_told_under_the_number_that_the_agent_has_now(state: AgentSt
 
 
 def test_what_is_not_known_yet_is_left_out(state: AgentState, publisher: FakePublisher) -> None:
-    tell_report(publisher, state, report_of(episodes=19))  # type: ignore[arg-type]  # a fake
+    publish_report(publisher, state, report_of(episodes=19))  # type: ignore[arg-type]  # a fake
     told = publisher.published[0][1].model_dump(exclude_none=True)
     assert {"return_20", "weights_age_s"}.isdisjoint(told)
 
 
 def test_a_learners_report_is_an_event_of_its_own(state: AgentState, publisher: FakePublisher) -> None:
-    tell_report(publisher, state, report_of(LEARNER))  # type: ignore[arg-type]  # a fake
+    publish_report(publisher, state, report_of(LEARNER))  # type: ignore[arg-type]  # a fake
     assert isinstance(publisher.published[0][1], AgentReported)
     assert publisher.published[1:] == [
         (

@@ -5,10 +5,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from borgagent.actor import Episode, Played
-from borgagent.learning import LearningProgress
-from borgagent.metrics import agent_metrics
-from borgagent.state import AgentState
+from borgagent.dqn.actor import Episode, Rollout
+from borgagent.stages.learning import LearningProgress
+from borgagent.telemetry.metrics import agent_metrics
+from borgagent.telemetry.state import AgentState
 
 
 def scrape(state: AgentState) -> dict[str, float]:
@@ -35,7 +35,7 @@ def test_an_agent_that_has_just_begun_shows_no_value_that_there_is_not(state: Ag
 
 def test_an_actors_metrics_are_its_state_at_the_scrape(state: AgentState) -> None:
     episodes = [Episode(float(number), 9, truncated=False, ended_at=1) for number in range(30)]
-    state.acting.take(Played(steps=300, episodes=episodes))
+    state.acting.take(Rollout(steps=300, episodes=episodes))
     state.acting.epsilon, state.acting.weights_version, state.acting.pause_s = 0.5, 8, 1.25
     state.acting.weights_at_s = time.monotonic() - 2.0
     found = scrape(state)
@@ -51,7 +51,7 @@ def test_an_actors_metrics_are_its_state_at_the_scrape(state: AgentState) -> Non
         "borg_agent_corrupt_transitions_total": 2.0,
         "borg_run_agents": 3.0,
     }
-    state.acting.take(Played(steps=5))
+    state.acting.take(Rollout(steps=5))
     assert scrape(state)["borg_agent_steps_total"] == 305.0
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from borgagent.disclosure import HIDDEN, disclose, disclose_url
 from borgagent.settings import AgentSettings
+from borgagent.telemetry.redaction import HIDDEN, redact, redact_url
 
 pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 SECRET = "hunter2"
@@ -14,7 +14,7 @@ def test_every_setting_but_secrets_is_disclosed_as_json_has_it(tmp_path: Path) -
     path = tmp_path / "borg.toml"
     path.write_text("[agents.2]\nepsilon = 0.25\n")
     settings = AgentSettings.load(["--run", "r1", "--config", str(path), "--checkpoint-dir", "here"])
-    shown = disclose(settings)
+    shown = redact(settings)
     assert set(AgentSettings.model_fields) - set(shown) == {"redis_password", "events_password"}
     assert set(shown) <= set(AgentSettings.model_fields)
     assert shown["run"] == "r1"
@@ -43,7 +43,7 @@ def test_no_secret_appears_in_any_form(monkeypatch: pytest.MonkeyPatch, redis_ur
     settings = AgentSettings.load([])
     assert settings.events.password is not None
     assert settings.events.password.get_secret_value() == SECRET
-    text = orjson.dumps(disclose(settings)).decode()
+    text = orjson.dumps(redact(settings)).decode()
     assert SECRET not in text
     assert "password" not in text
     assert "****" not in text
@@ -71,4 +71,4 @@ def test_no_secret_appears_in_any_form(monkeypatch: pytest.MonkeyPatch, redis_ur
     ],
 )
 def test_of_a_url_scheme_and_address_are_disclosed_and_nothing_of_a_wrong_one(url: str, shown: str) -> None:
-    assert disclose_url(url) == shown
+    assert redact_url(url) == shown

@@ -5,14 +5,14 @@ import orjson
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from borgagent import reporting
-from borgagent.actor import Episode, Played
-from borgagent.learning import LearningProgress
-from borgagent.reporting import Reporter
-from borgagent.state import AgentState
+from borgagent.dqn.actor import Episode, Rollout
+from borgagent.stages.learning import LearningProgress
+from borgagent.telemetry import reporting
+from borgagent.telemetry.reporting import Reporter
+from borgagent.telemetry.state import AgentState
 from borgcore.events.training import AgentReported
-from borgcore.health import Health
-from borgcore.reports import LearnerReport
+from borgcore.run.reports import LearnerReport
+from borgcore.service.health import Health
 
 from .fakes import FakePublisher
 
@@ -65,10 +65,10 @@ def reporter(clock: Clock, redis: FakeRedis, state: AgentState, publisher: FakeP
 
 
 def test_rates_are_over_the_time_since_the_report_before(reporter: Reporter, clock: Clock, state: AgentState) -> None:
-    state.acting.take(Played(steps=100))
+    state.acting.take(Rollout(steps=100))
     clock.now_s += 2.0
     assert reporter.measure().steps_per_s == pytest.approx(50.0)
-    state.acting.take(Played(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=3)]))
+    state.acting.take(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=3)]))
     state.acting.pause_s += 0.25
     clock.now_s += 1.0
     report = reporter.measure()
@@ -121,7 +121,7 @@ async def test_an_agent_is_ready_while_it_works_and_redis_takes_its_reports(
         async with anyio.create_task_group() as group:
             group.start_soon(reporter.keep_ready, health)
             await becomes(ready=False)  # it has not begun to play
-            state.acting.take(Played(steps=1))
+            state.acting.take(Rollout(steps=1))
             await becomes(ready=True)
             clock.now_s += 3.5
             await becomes(ready=False)
@@ -146,7 +146,7 @@ async def test_reports_are_published_at_their_own_pace_while_redis_hangs_and_the
             group.start_soon(reporter.publish)
             group.start_soon(reporter.write)
             for number in range(1, 6):
-                state.acting.take(Played(steps=1))
+                state.acting.take(Rollout(steps=1))
                 while len(publisher.published) < number:  # noqa: ASYNC110  # a fake has no event for it
                     await anyio.sleep(0.001)
             assert redis.taken == []

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from borglocal import main as main_module
-from borglocal.folder import RunFolder
-from borglocal.record import RunRecord, write_record
-
-from .database import store, writing
+from borgcli import main as main_module
+from borgcore.run.folder import RunFolder
+from borgcore.run.record import RunRecord, write_record
+from tests.unit.borgcore.eventstore.database import store, writing
 
 # where the tests run in the background, a shell has had them ignore SIGINT, and their children would inherit that
 HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-BORG = (sys.executable, "-c", f"{HEEDS_CTRL_C}; from borglocal.main import main; main()", "events")
+BORG = (sys.executable, "-c", f"{HEEDS_CTRL_C}; from borgcli.main import main; main()", "events")
 LIMIT_S = 30.0
 
 

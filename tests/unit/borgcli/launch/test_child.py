@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from borglocal.children import describe_exit, start_child
+from borgcli.launch.child import describe_exit, start_child
 
 FAILS = """
 import sys

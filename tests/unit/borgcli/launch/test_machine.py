@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from borglocal import machine
-from borglocal.machine import count_cores, has_cuda, read_memory_bytes
+from borgcli.launch import machine
+from borgcli.launch.machine import count_cores, has_cuda, read_memory_bytes
 
 
 def test_a_machine_has_a_core_and_some_memory() -> None:

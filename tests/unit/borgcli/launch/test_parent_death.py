@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from borglocal.leash import end_with_uv, leash_command
+from borgcli.launch.parent_death import end_with_parent, end_with_uv
 
 
 def test_a_leashed_command_keeps_its_process_and_its_exit_code() -> None:
-    command = leash_command([sys.executable, "-c", "import os, sys; print(os.getpid()); sys.exit(7)"])
+    command = end_with_parent([sys.executable, "-c", "import os, sys; print(os.getpid()); sys.exit(7)"])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         written, _ = child.communicate(timeout=20)
     assert child.returncode == 7
@@ -16,13 +16,14 @@ def test_a_leashed_command_keeps_its_process_and_its_exit_code() -> None:
 
 
 def test_a_command_that_cannot_start_is_named() -> None:
-    ended = subprocess.run(leash_command(["/absent/program"]), capture_output=True, text=True, check=False, timeout=20)
+    command = end_with_parent(["/absent/program"])
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert ended.returncode == 127
     assert ended.stderr == "cannot start /absent/program: No such file or directory\n"
 
 
 def test_a_command_whose_parent_is_gone_does_not_start() -> None:
-    command = leash_command([sys.executable, "-c", "print('started')"])
+    command = end_with_parent([sys.executable, "-c", "print('started')"])
     position = command.index(str(os.getpid()))
     command[position] = str(os.getppid())  # not ours
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from borgcli.launch import group
+from borgcli.launch import plan as plan_module
+from borgcli.launch.plan import PASSWORD_VARIABLE, Flags, open_plan
+from borgcli.launch.specs import agent_command
 from borgcore.errors import BorgError, CorruptDataError, MismatchError, SettingsError
-from borgcore.runtime import LAST_MOMENT_S
-from borgcore.sections import RedisSettings
-from borglocal import crew
-from borglocal import plan as plan_module
-from borglocal.folder import RunFolder
-from borglocal.plan import PASSWORD_VARIABLE, Flags, open_plan
-from borglocal.record import read_record
-from borglocal.staff import agent_command
+from borgcore.run.folder import RunFolder
+from borgcore.run.record import read_record
+from borgcore.service.runtime import LAST_MOMENT_S
+from borgcore.settings.sections import RedisSettings
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_agent_has_all_the_time_that_the_run_waits_for_its_drain(flags: Flags
     with open_plan(flags) as plan:
         command = agent_command(plan, RedisSettings())
     assert float(command[command.index("--grace-s") + 1]) == plan.grace_s == 20
-    assert crew._LATE_S > LAST_MOMENT_S, "an agent that cuts itself off says so before it is killed"
+    assert group._LATE_S > LAST_MOMENT_S, "an agent that cuts itself off says so before it is killed"
 
 
 @pytest.mark.parametrize(

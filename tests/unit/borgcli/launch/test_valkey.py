@@ -3,9 +3,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from borgcli.launch.valkey import open_valkey
 from borgcore.errors import ServerError
-from borglocal.folder import RunFolder
-from borglocal.valkey import open_valkey
+from borgcore.run.folder import RunFolder
 
 
 async def test_a_log_that_cannot_be_written_is_one_line_not_a_traceback(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from borgcli.screen.event_line import render_event
 from borgcore.errors import CorruptDataError
-from borglocal.eventline import render_event
 
 EPISODE = {
     "@timestamp": "2026-11-22T12:00:01.500Z",

@@ -5,11 +5,11 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
+from borgcli.screen.display import PlainDisplay, TerminalDisplay
+from borgcli.screen.figures import format_bytes, render_line, render_table
+from borgcli.screen.progress import RunProgress, warmup_size
 from borgcore.replay import ReplayStats
-from borgcore.reports import AgentReport, LearnerReport
-from borglocal.display import PlainDisplay, TerminalDisplay
-from borglocal.progress import Progress, warmup_size
-from borglocal.table import format_bytes, render_line, render_table
+from borgcore.run.reports import AgentReport, LearnerReport
 
 LEARNER = LearnerReport(
     updates=1234,
@@ -41,7 +41,7 @@ def report(agent: int, returns: list[float], **fields: object) -> AgentReport:
     return AgentReport(agent=agent, **given)  # type: ignore[arg-type]  # named above
 
 
-PROGRESS = Progress(
+PROGRESS = RunProgress(
     run="one",
     game="pong",
     agents=2,
@@ -54,7 +54,7 @@ PROGRESS = Progress(
 )
 
 
-def text_of(progress: Progress) -> str:
+def text_of(progress: RunProgress) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(render_table(progress))
     written: str = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO

@@ -2,17 +2,17 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from borgcore.events.log import Outgoing, Tell
-from borgcore.events.metrics import publisher_metrics
+from borgcore.eventlog.metrics import publisher_metrics
+from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.publisher import Publisher
 from borgcore.events.monitoring import ShipperReported
-from borgcore.events.publisher import Publisher
 
 
 class Nowhere:
     async def send(self, events: Sequence[Outgoing]) -> None:
         pytest.fail(f"{len(events)} events were sent, and none was to be")
 
-    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
         pytest.fail(f"{tell('training_log', 1)} was told, and nothing was to be")
 
 

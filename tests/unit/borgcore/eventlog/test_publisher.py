@@ -9,11 +9,11 @@ import structlog
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError, SettingsError
-from borgcore.events import publisher
-from borgcore.events.log import Outgoing, Tell
-from borgcore.events.publisher import BATCH, Publisher, open_publisher
+from borgcore.eventlog import publisher
+from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 LIMIT_S = 10
 SIZE = 20
@@ -43,7 +43,7 @@ class ListSender:
         self.topics |= {(event.topic, event.key) for event in events}
         self.sent += [orjson.loads(event.value) for event in events]
 
-    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
         if self.away:
             raise EventLogError("the log is away")
         counters, self.counters = self.counters, {}

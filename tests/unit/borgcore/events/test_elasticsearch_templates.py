@@ -2,9 +2,9 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import SCHEMA_VERSION, TOPICS, Event, Topic
-from borgcore.events.templates import index_template
 
 
 def properties(topic: Topic) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from borgcore.eventlog.publisher import encode_event
 from borgcore.events.monitoring import EventsDropped
-from borgcore.events.publisher import encode_event
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import SCHEMA_VERSION, TOPICS, Event, Topic
 from borgcore.events.training import AgentReported, LearnerReported, RunStarted

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from borgcore.events.table import CREATE_TABLE, USER_VERSION
+from borgcore.events.sqlite_table import CREATE_TABLE, USER_VERSION
 
 
 @contextmanager

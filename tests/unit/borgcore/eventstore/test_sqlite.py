@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
-from borgcore.events.table import USER_VERSION
-from borglocal import journal as journal_module
-from borglocal.journal import Choice, open_journal
+from borgcore.events.sqlite_table import USER_VERSION
+from borgcore.eventstore import sqlite as journal_module
+from borgcore.eventstore.sqlite import Choice, open_sqlite_reader
 
 from .database import store as store_documents
 from .database import writing
@@ -31,7 +31,7 @@ def store(connection: sqlite3.Connection, numbers: range) -> None:
 
 
 def read(path: Path, choice: Choice | None = None) -> list[str]:
-    with open_journal(path, choice or Choice()) as journal:
+    with open_sqlite_reader(path, choice or Choice()) as journal:
         assert journal is not None
         return list(journal.read())
 
@@ -60,7 +60,7 @@ def test_documents_come_oldest_first_exactly_as_stored_over_many_batches(
 
 
 def test_a_reading_goes_on_where_the_one_before_ended(path: Path) -> None:
-    with writing(path) as connection, open_journal(path, Choice(event="kind_1")) as journal:
+    with writing(path) as connection, open_sqlite_reader(path, Choice(event="kind_1")) as journal:
         assert journal is not None
         assert list(journal.read()) == []
         store(connection, range(7))
@@ -87,19 +87,19 @@ def test_only_what_was_chosen_is_read(stored: Path, choice: Choice, numbers: lis
 
 @pytest.mark.parametrize(("last", "numbers"), [(0, []), (2, [12, 17]), (100, [2, 7, 12, 17])])
 def test_the_newest_are_counted_among_the_chosen(stored: Path, last: int, numbers: list[int]) -> None:
-    with open_journal(stored, Choice(event="kind_2")) as journal:
+    with open_sqlite_reader(stored, Choice(event="kind_2")) as journal:
         assert journal is not None
         journal.skip_to_last(last)
         assert list(journal.read()) == [document(n) for n in numbers]
 
 
 def test_what_is_not_there_or_just_made_has_no_events_yet(path: Path) -> None:
-    with open_journal(path, Choice()) as journal:
+    with open_sqlite_reader(path, Choice()) as journal:
         assert journal is None
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        with open_journal(path, Choice()) as journal:
+        with open_sqlite_reader(path, Choice()) as journal:
             assert journal is None
 
 
@@ -107,7 +107,7 @@ def test_reading_changes_nothing(stored: Path) -> None:
     before = stored.read_bytes()
     read(stored)
     assert stored.read_bytes() == before
-    with open_journal(stored, Choice()) as journal:
+    with open_sqlite_reader(stored, Choice()) as journal:
         assert journal is not None
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             journal._connection.execute("DELETE FROM events")
@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_one_line(path: Path, content: bytes | str, error
     else:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(content)
-    with pytest.raises(error) as refused, open_journal(path, Choice()):
+    with pytest.raises(error) as refused, open_sqlite_reader(path, Choice()):
         pass
     assert str(refused.value).startswith(str(path))
     assert text in str(refused.value)

@@ -2,10 +2,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from borgcore.errors import SettingsError
-from borgcore.replay.room import Room, estimated_bytes
-from borgcore.transitions import ReplaySpec
+from borgcore.replay.budget import MemoryBudget, estimated_bytes
+from borgcore.replay.transitions import ReplaySpec
 
-HALF = Room(2_000_000, "noeviction", "here:1")
+HALF = MemoryBudget(2_000_000, "noeviction", "here:1")
 
 
 def test_a_new_memory_that_needs_more_than_half_of_maxmemory_is_refused_naming_both() -> None:
@@ -47,11 +47,11 @@ def test_the_estimate_is_within_a_factor_of_two_and_a_half_of_every_game_measure
 
 def test_a_server_that_would_evict_transitions_is_refused() -> None:
     with pytest.raises(SettingsError, match="maxmemory-policy allkeys-lru, which would evict"):
-        Room(2_000_000, "allkeys-lru", "here:1").check_policy()
+        MemoryBudget(2_000_000, "allkeys-lru", "here:1").check_policy()
 
 
 def test_without_maxmemory_anything_fits() -> None:
-    room = Room.of({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "here:1")
+    room = MemoryBudget.of({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "here:1")
     room.check_policy()
     room.check(10**9, 1e6)
     with capture_logs() as logs:
@@ -61,4 +61,4 @@ def test_without_maxmemory_anything_fits() -> None:
 
 def test_room_is_read_from_the_servers_answer() -> None:
     answer = {"maxmemory": 2_000_000, "maxmemory_policy": "noeviction", "used_memory": 1}
-    assert Room.of(answer, "here:1") == HALF
+    assert MemoryBudget.of(answer, "here:1") == HALF

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from borgcore.errors import CorruptDataError, SettingsError
-from borgcore.messages import (
+from borgcore.replay.codec import (
     decode_spec,
     decode_transition,
     decode_transitions,
@@ -19,7 +19,7 @@ from borgcore.messages import (
     encode_transitions,
     message_limit_bytes,
 )
-from borgcore.transitions import Batch, ReplaySpec, Transition
+from borgcore.replay.transitions import Batch, ReplaySpec, Transition
 from borgcore.wire.upb.borg.v1.transition_pb2 import Transition as Packed
 
 SPEC = ReplaySpec("pong", stack=4, height=6, width=5, n=5, actions=6, gamma=0.99)

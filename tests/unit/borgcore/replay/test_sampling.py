@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borgcore.errors import CorruptDataError
-from borgcore.replay.draws import importance_weights, scores, stratified
+from borgcore.replay.sampling import importance_weights, scores, stratified
 
 
 @given(st.integers(1, 2000), st.integers(0, 2**32 - 1))

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from borgcore.errors import SettingsError
-from borgcore.transitions import Batch, ReplaySpec
+from borgcore.replay.transitions import Batch, ReplaySpec
 
 SPEC = ReplaySpec("pong", stack=4, height=6, width=5, n=3, actions=6, gamma=0.99)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from borgcore.errors import SettingsError
-from borglocal import folder as folder_module
-from borglocal.folder import RunFolder, is_running, lock_run
+from borgcore.run import folder as folder_module
+from borgcore.run.folder import RunFolder, is_running, lock_run
 
 
 @pytest.fixture

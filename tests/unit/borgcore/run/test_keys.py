@@ -1,6 +1,6 @@
 import pytest
 
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 
 def every_key(keys: RunKeys) -> list[str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from borgcore.errors import CorruptDataError
-from borglocal.folder import RunFolder, lock_run
-from borglocal.record import RunRecord, borg_version, list_runs, read_record, write_record
+from borgcore.run.folder import RunFolder, lock_run
+from borgcore.run.record import RunRecord, borg_version, list_runs, read_record, write_record
 
 
 @pytest.fixture

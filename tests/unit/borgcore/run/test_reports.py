@@ -1,6 +1,6 @@
 import pytest
 
-from borgcore.reports import AgentReport, LearnerReport, mean_return
+from borgcore.run.reports import AgentReport, LearnerReport, mean_return
 
 
 def test_the_mean_return_is_over_the_newest_episodes_by_time() -> None:

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from borgcore.errors import CorruptDataError, MismatchError
-from borgcore.weights import decode_weights, encode_weights, weights_size_limit
+from borgcore.run.weights import decode_weights, encode_weights, weights_size_limit
 
 SHAPES = {"bias": (3,), "kernel": (2, 2, 3), "scale": ()}
 ARRAYS = {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for name, shape in SHAPES.items()}

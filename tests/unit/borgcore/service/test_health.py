@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 
 from borgcore.errors import SettingsError
-from borgcore.health import open_health
+from borgcore.service.health import open_health
 
 LIMIT_S = 5.0
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import structlog
 
-from borgcore.logs import configure_logs
+from borgcore.service.logs import configure_logs
 
 PASSWORD = "hunter2"
 

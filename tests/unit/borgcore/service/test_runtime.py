@@ -12,17 +12,17 @@ from typing import ClassVar
 import pytest
 
 from borgcore.errors import BorgError, MismatchError, ServerError
-from borgcore.runtime import run_service
-from borgcore.settings import ServiceSettings
+from borgcore.service.runtime import run_service
+from borgcore.settings.service import ServiceSettings
 
 PROGRAM = """
 import sys, threading, time
 from typing import ClassVar
 import anyio
 from anyio import CancelScope, to_thread
-from borgcore import runtime
+from borgcore.service import runtime
 from borgcore.errors import MismatchError
-from borgcore.settings import ServiceSettings
+from borgcore.settings.service import ServiceSettings
 
 class ToySettings(ServiceSettings):
     service: ClassVar[str] = "toy"

@@ -7,8 +7,8 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 
 from borgcore.errors import SettingsError
-from borgcore.sections import RedisSettings, Section
-from borgcore.settings import ServiceSettings
+from borgcore.settings.sections import RedisSettings, Section
+from borgcore.settings.service import ServiceSettings
 
 PASSWORD = "hunter2"
 

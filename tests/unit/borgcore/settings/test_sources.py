@@ -6,8 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from borgcore.errors import SettingsError
-from borgcore.sections import Section
-from borgcore.settings import ServiceSettings
+from borgcore.settings.sections import Section
+from borgcore.settings.service import ServiceSettings
 
 
 class Lock(Section):

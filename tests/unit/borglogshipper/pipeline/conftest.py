@@ -1,9 +1,9 @@
 import anyio
 import pytest
 
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress, Troubles
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.settings import RetrySettings
 
 from .fakes import FakeConsumer, FakeStore
@@ -25,12 +25,12 @@ def health() -> Health:
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress()
+def progress() -> ShippingProgress:
+    return ShippingProgress()
 
 
 @pytest.fixture
-def delivery(store: FakeStore, consumer: FakeConsumer, progress: Progress, health: Health) -> Delivery:
+def delivery(store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress, health: Health) -> Delivery:
     return Delivery(store, consumer, RetrySettings(), progress, Troubles(health), outage_s=5.0)
 
 
@@ -43,5 +43,5 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(delay_s)
         await anyio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("borglogshipper.delivery.anyio.sleep", sleep)
+    monkeypatch.setattr("borglogshipper.pipeline.delivery.anyio.sleep", sleep)
     return seen

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import anyio
 import orjson
 
-from borgcore.events import Chunk, Event, Partition, Position
-from borglogshipper.record import Batch, RecordReader
+from borgcore.eventlog.protocol import Chunk, Partition, Position
+from borgcore.events.schema import Event
+from borglogshipper.pipeline.record import Batch, RecordReader
 from borglogshipper.stores.store import Documents, Outcome, Verdict
 
 LOG = Partition("training_log", 0)
@@ -152,7 +153,7 @@ class FakeConsumer:
             raise self.commit_errors.popleft()
         self.commits.append(dict(upto))
 
-    async def bury(self, letters: Sequence[bytes]) -> None:
+    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
         await anyio.lowlevel.checkpoint()
         if self.bury_errors:
             raise self.bury_errors.popleft()

@@ -7,11 +7,11 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress, Troubles
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress, Troubles
+from borglogshipper.pipeline.shipper import Shipper
 from borglogshipper.settings import BatchSettings, LogshipperSettings, RetrySettings
-from borglogshipper.shipper import Shipper
 from borglogshipper.stores.store import Documents, Verdict
 
 from .fakes import FakeConsumer, FakePublisher, FakeStore
@@ -50,7 +50,7 @@ class Ship:
             retry=RetrySettings(first_s=0.001, limit_s=0.002),
             max_document_bytes=2_000,
         )
-        self.progress, self.health = Progress(), Health()
+        self.progress, self.health = ShippingProgress(), Health()
         self.store, self.consumer, self.publisher = GatedStore(), FakeConsumer(), FakePublisher()
         self.delivery = Delivery(
             self.store,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borgcore.events import SCHEMA_VERSION
-from borglogshipper.letter import MAX_VALUE_BYTES, encode_letter
-from borglogshipper.record import Origin, Refused
+from borgcore.events.schema import SCHEMA_VERSION
+from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter
+from borglogshipper.pipeline.record import Origin, Refused
 
 from .fakes import LOG, TIME_MS
 
@@ -16,7 +16,7 @@ KAFKA_LIMIT_BYTES = 1_000_000
 
 
 def letter_of(value: bytes | None, position: int = 7) -> dict[str, object]:
-    found: dict[str, object] = orjson.loads(encode_letter(Refused(Origin(LOG, position, TIME_MS), value, "why")))
+    found: dict[str, object] = orjson.loads(encode_dead_letter(Refused(Origin(LOG, position, TIME_MS), value, "why")))
     return found
 
 
@@ -65,7 +65,7 @@ def test_of_a_giant_text_the_beginning_comes_cut_between_characters(before: int)
 @pytest.mark.parametrize("value", [b"\x01", b"\xff", b'"', "\x7fü".encode(), b"\\"])
 def test_the_largest_letter_fits_kafkas_default_limit(value: bytes) -> None:
     giant = Refused(Origin(LOG, 2**63, TIME_MS), value * 10 * MAX_VALUE_BYTES, "\x01" * 300)
-    assert len(encode_letter(giant)) < KAFKA_LIMIT_BYTES
+    assert len(encode_dead_letter(giant)) < KAFKA_LIMIT_BYTES
 
 
 @given(st.binary(max_size=50), st.integers(0, 2**63))

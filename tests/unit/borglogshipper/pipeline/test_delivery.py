@@ -5,9 +5,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import Outcome, StoreBusyError, StoreHeldError, Verdict
 
@@ -28,30 +28,32 @@ def letters_of(consumer: FakeConsumer) -> dict[int, str]:
 
 
 async def test_documents_that_are_new_are_stored_in_one_request(
-    delivery: Delivery, store: FakeStore, progress: Progress, waits: list[float]
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress, waits: list[float]
 ) -> None:
     values = [event_of(), event_of(), b'{"a":1}']
     await deliver(delivery, *values)
     assert store.asked == ["write"]
     assert store.bodies()[:2] == values[:2]
     size_bytes = sum(map(len, store.bodies()))
-    assert progress == Progress(shipped=3, batches=1, size_bytes=size_bytes)
+    assert progress == ShippingProgress(shipped=3, batches=1, size_bytes=size_bytes)
     assert waits == []
 
 
-async def test_an_event_that_is_there_already_is_done(delivery: Delivery, store: FakeStore, progress: Progress) -> None:
+async def test_an_event_that_is_there_already_is_done(
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress
+) -> None:
     values = [event_of(), event_of(), event_of()]
     await deliver(delivery, *values[:2])
     await deliver(delivery, *values)
     assert store.asked == ["write", "write"]
     assert store.bodies() == values
-    assert progress == Progress(
+    assert progress == ShippingProgress(
         shipped=5, repeated=2, batches=2, size_bytes=sum(map(len, values[:2])) + sum(map(len, values))
     )
 
 
 async def test_only_what_the_store_had_no_time_for_is_sent_again(
-    delivery: Delivery, store: FakeStore, progress: Progress, waits: list[float]
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress, waits: list[float]
 ) -> None:
     values = [event_of() for _ in range(4)]
     ids = [orjson.loads(value)["event_id"] for value in values]
@@ -59,7 +61,7 @@ async def test_only_what_the_store_had_no_time_for_is_sent_again(
     await deliver(delivery, *values)
     assert store.written == [ids, [ids[1], ids[3]], [ids[1]], [ids[1]]]
     assert store.asked == ["write"] + 3 * ["prepare", "write"]
-    assert progress == Progress(shipped=4, retried=4, batches=1, size_bytes=sum(map(len, values)))
+    assert progress == ShippingProgress(shipped=4, retried=4, batches=1, size_bytes=sum(map(len, values)))
     assert len(waits) == 3
 
 
@@ -73,7 +75,7 @@ async def test_waits_grow_jittered_up_to_their_limit(delivery: Delivery, store: 
 
 
 async def test_a_store_that_is_away_gets_the_whole_batch_again_and_is_prepared_before(
-    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     values = [event_of(), event_of()]
     store.answers += [StoreBusyError("away"), StoreBusyError("away")]
@@ -81,11 +83,13 @@ async def test_a_store_that_is_away_gets_the_whole_batch_again_and_is_prepared_b
     assert store.asked == ["write", "prepare", "write", "prepare", "write"]
     assert store.bodies() == values
     assert len(consumer.letters) == 1
-    assert progress == Progress(shipped=2, retried=4, dead_letters=1, batches=1, size_bytes=sum(map(len, values)))
+    assert progress == ShippingProgress(
+        shipped=2, retried=4, dead_letters=1, batches=1, size_bytes=sum(map(len, values))
+    )
 
 
 async def test_a_reply_lost_after_the_store_had_written_doubles_nothing(
-    delivery: Delivery, store: FakeStore, progress: Progress
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress
 ) -> None:
     value, foreign = event_of(), b'{"a":1}'
     await deliver(delivery, value, foreign)
@@ -96,7 +100,7 @@ async def test_a_reply_lost_after_the_store_had_written_doubles_nothing(
 
 
 async def test_nothing_counts_as_sent_again_while_the_store_cannot_be_prepared(
-    delivery: Delivery, store: FakeStore, progress: Progress
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress
 ) -> None:
     store.answers.append(StoreBusyError("away"))
     store.prepare_errors += [StoreBusyError("away"), StoreHeldError("401"), StoreBusyError("away")]
@@ -106,7 +110,7 @@ async def test_nothing_counts_as_sent_again_while_the_store_cannot_be_prepared(
 
 
 async def test_each_of_a_mixed_answer_ends_where_it_belongs(
-    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     values = [event_of(row=row) for row in range(5)]
     store.answers += [{1: BUSY, 2: REFUSED, 3: PRESENT}, {0: REFUSED}]
@@ -114,7 +118,7 @@ async def test_each_of_a_mixed_answer_ends_where_it_belongs(
     assert letters_of(consumer) == {1: REFUSED.reason, 2: REFUSED.reason}
     assert store.bodies() == [values[0], values[4]]
     done = [values[row] for row in (0, 3, 4)]
-    assert progress == Progress(
+    assert progress == ShippingProgress(
         shipped=3, repeated=1, dead_letters=2, retried=1, batches=1, size_bytes=sum(map(len, done))
     )
 
@@ -130,7 +134,7 @@ async def test_a_held_store_is_a_fault_that_names_the_index_until_it_is_mended(
         assert delay_s > 0.0
         seen.append((health.ready, dict(health.faults)))
 
-    monkeypatch.setattr("borglogshipper.delivery.anyio.sleep", look)
+    monkeypatch.setattr("borglogshipper.pipeline.delivery.anyio.sleep", look)
     with capture_logs() as logs:
         await deliver(delivery, *values)
     assert seen == [(False, {"store": "training_log-2026.11 is read-only"})] * 20
@@ -159,7 +163,7 @@ async def test_a_trouble_does_not_count_as_over_where_a_delivery_is_cut_off(
         waiting.set()
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("borglogshipper.delivery.anyio.sleep", wait)
+    monkeypatch.setattr("borglogshipper.pipeline.delivery.anyio.sleep", wait)
     with anyio.fail_after(LIMIT_S), capture_logs() as logs:
         async with anyio.create_task_group() as group:
             group.start_soon(delivery.deliver, batch_of(event_of()))

@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress, Troubles
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.settings import RetrySettings
 
 from .fakes import REFUSED, FakeConsumer, FakeStore, batch_of, event_of
@@ -27,21 +27,21 @@ def letters_of(consumer: FakeConsumer) -> dict[int, str]:
 
 
 async def test_what_the_reader_refused_is_buried_and_counts_for_nothing_else(
-    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     value = event_of()
     with capture_logs() as logs:
         await deliver(delivery, b"poison", value, None)
     assert letters_of(consumer).keys() == {0, 2}
     assert store.bodies() == [value]
-    assert progress == Progress(shipped=1, dead_letters=2, batches=1, size_bytes=len(value))
+    assert progress == ShippingProgress(shipped=1, dead_letters=2, batches=1, size_bytes=len(value))
     [said] = logs
     assert (said["event"], said["records"], said["of"]) == ("records_refused", 2, 3)
     assert said["first"].startswith("training_log-0-0: it is no JSON")
 
 
 async def test_a_batch_of_refused_records_alone_never_asks_the_store(
-    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     await deliver(delivery, b"1", b"2")
     assert store.asked == []
@@ -49,18 +49,18 @@ async def test_a_batch_of_refused_records_alone_never_asks_the_store(
 
 
 async def test_a_document_that_the_store_refuses_is_buried_as_it_came_with_the_reason(
-    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     good, pretty = event_of(), b'{\n"a":1}'
     store.answers.append({1: REFUSED})
     await deliver(delivery, good, pretty)
     [letter] = map(orjson.loads, consumer.letters)
     assert (letter["position"], letter["value"], letter["reason"]) == (1, pretty.decode(), REFUSED.reason)
-    assert progress == Progress(shipped=1, dead_letters=1, batches=1, size_bytes=len(good))
+    assert progress == ShippingProgress(shipped=1, dead_letters=1, batches=1, size_bytes=len(good))
 
 
 async def test_a_letter_is_tried_again_while_the_log_may_come_back(
-    delivery: Delivery, consumer: FakeConsumer, progress: Progress, waits: list[float]
+    delivery: Delivery, consumer: FakeConsumer, progress: ShippingProgress, waits: list[float]
 ) -> None:
     consumer.bury_errors += [EventLogError("away")] * 3
     await deliver(delivery, b"poison", event_of())
@@ -69,7 +69,7 @@ async def test_a_letter_is_tried_again_while_the_log_may_come_back(
 
 
 async def test_without_its_letters_a_batch_is_not_done(
-    store: FakeStore, consumer: FakeConsumer, progress: Progress, waits: list[float]
+    store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress, waits: list[float]
 ) -> None:
     delivery = Delivery(store, consumer, RetrySettings(), progress, Troubles(Health()), outage_s=0.4)
     consumer.bury_errors += [EventLogError("the log is away")] * 1_000
@@ -81,16 +81,16 @@ async def test_without_its_letters_a_batch_is_not_done(
 
 
 async def test_many_letters_go_in_parts(
-    delivery: Delivery, consumer: FakeConsumer, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    delivery: Delivery, consumer: FakeConsumer, progress: ShippingProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = []
-    bury = consumer.bury
+    send_dead_letters = consumer.send_dead_letters
 
     async def note(letters: list[bytes]) -> None:
         parts.append(len(letters))
-        await bury(letters)
+        await send_dead_letters(letters)
 
-    monkeypatch.setattr(consumer, "bury", note)
+    monkeypatch.setattr(consumer, "send_dead_letters", note)
     await deliver(delivery, *[b"poison"] * 250)
     assert parts == [100, 100, 50]
     assert letters_of(consumer).keys() == set(range(250))

@@ -5,9 +5,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
 
 from .fakes import BUSY, PRESENT, FakeConsumer, FakeStore, batch_of, event_of
@@ -26,7 +26,7 @@ def numbers(store: FakeStore) -> list[int]:
 
 
 async def test_one_that_is_there_already_is_done(
-    delivery: Delivery, store: FakeStore, progress: Progress, waits: list[float]
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress, waits: list[float]
 ) -> None:
     for raw in (b'{"a":1}', b'{ "a": 1 }'):
         await deliver(delivery, raw)
@@ -36,7 +36,7 @@ async def test_one_that_is_there_already_is_done(
 
 
 async def test_another_under_the_same_id_gets_one_of_its_own_and_none_is_lost_or_doubled(
-    delivery: Delivery, store: FakeStore, progress: Progress, waits: list[float]
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress, waits: list[float]
 ) -> None:
     for raw in (b'{"a":1}', b'{"a":2}', b'{"a":3}', b'{"a":2}', b'{"a":1}', b'{"a":3}'):
         await deliver(delivery, raw)
@@ -46,7 +46,7 @@ async def test_another_under_the_same_id_gets_one_of_its_own_and_none_is_lost_or
 
 
 async def test_one_whose_twin_vanished_is_sent_again_after_a_wait(
-    delivery: Delivery, store: FakeStore, progress: Progress, waits: list[float]
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress, waits: list[float]
 ) -> None:
     store.answers.append({0: PRESENT})
     await deliver(delivery, b'{"a":1}')
@@ -86,7 +86,7 @@ async def test_a_store_that_does_not_let_us_look_is_waited_for(
 
 
 async def test_a_store_that_gives_documents_back_changed_is_no_endless_loop(
-    delivery: Delivery, store: FakeStore, progress: Progress
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress
 ) -> None:
     await deliver(delivery, b'{"a":1}')
     for key, body in store.kept.items():
@@ -100,7 +100,7 @@ async def test_a_store_that_gives_documents_back_changed_is_no_endless_loop(
 
 
 async def test_what_waits_and_what_is_renamed_go_together(
-    delivery: Delivery, store: FakeStore, progress: Progress
+    delivery: Delivery, store: FakeStore, progress: ShippingProgress
 ) -> None:
     await deliver(delivery, b'{"a":1}')
     own = event_of(a=5)

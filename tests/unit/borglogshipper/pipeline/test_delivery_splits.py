@@ -7,9 +7,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from borgcore.health import Health
-from borglogshipper.delivery import Delivery
-from borglogshipper.progress import Progress
+from borgcore.service.health import Health
+from borglogshipper.pipeline.delivery import Delivery
+from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.stores.store import Documents, StoreBusyError, StoreRefusedError, StoreTooLargeError, Verdict
 
 from .fakes import FakeConsumer, FakeStore, batch_of, event_of
@@ -39,7 +39,7 @@ def store() -> StrictStore:
 
 
 async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_buried(
-    delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: Progress
+    delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     store.most_bytes = 400
     values = [event_of(row=row) for row in range(10)]
@@ -50,12 +50,12 @@ async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_buried(
     [letter] = map(orjson.loads, consumer.letters)
     assert (letter["position"], letter["value"], letter["reason"]) == (6, giant.decode(), "answered 413")
     size_bytes = sum(map(len, store.bodies()))
-    assert progress == Progress(shipped=9, dead_letters=1, batches=1, size_bytes=size_bytes)
+    assert progress == ShippingProgress(shipped=9, dead_letters=1, batches=1, size_bytes=size_bytes)
 
 
 @pytest.mark.parametrize("bad", [[0], [7], [15], [0, 15], [3, 4], list(range(16))])
 async def test_a_refused_request_is_split_until_those_to_blame_are_found(
-    delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: Progress, bad: list[int]
+    delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: ShippingProgress, bad: list[int]
 ) -> None:
     values = [event_of(text="poison" if row in bad else "fine") for row in range(16)]
     with anyio.fail_after(5):
@@ -68,7 +68,7 @@ async def test_a_refused_request_is_split_until_those_to_blame_are_found(
 
 
 async def test_a_part_that_meets_a_busy_store_waits_alone(
-    delivery: Delivery, store: StrictStore, progress: Progress
+    delivery: Delivery, store: StrictStore, progress: ShippingProgress
 ) -> None:
     store.most_bytes = 400
     values = [event_of(row=row) for row in range(6)]
@@ -102,7 +102,7 @@ async def test_an_outage_is_over_when_the_parts_of_a_request_get_through(
 
 
 async def test_foreign_documents_stay_foreign_in_the_parts(
-    delivery: Delivery, store: StrictStore, progress: Progress
+    delivery: Delivery, store: StrictStore, progress: ShippingProgress
 ) -> None:
     values = [b'{"a":%d}' % row for row in range(4)]
     with anyio.fail_after(5):

@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from borgcore.events import Partition
-from borglogshipper.ledger import Ledger, Span
+from borgcore.eventlog.protocol import Partition
+from borglogshipper.pipeline.offsets import Offsets, Span
 
 from .fakes import LOG, OTHER
 
@@ -13,11 +13,11 @@ partitions = st.sampled_from([LOG, OTHER])
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Beside the ledger a plain list per partition of what was read, and whether it is done."""
+    """Beside the offsets a plain list per partition of what was read, and whether it is done."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.offsets = Offsets()
         self.read: dict[Partition, list[Span]] = defaultdict(list)
         self.taken_away: list[Span] = []
         self.next = 0
@@ -27,28 +27,28 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(partition=partitions, records=st.integers(1, 5))
     def begin(self, partition: Partition, records: int) -> None:
         self.next += records
-        self.read[partition].append(self.ledger.begin(partition, self.next, records))
+        self.read[partition].append(self.offsets.begin(partition, self.next, records))
 
     @rule(data=st.data())
     def finish_some(self, data: st.DataObject) -> None:
         under_way = [span for spans in self.read.values() for span in spans if not span.done] + self.taken_away
         chosen = data.draw(st.permutations(under_way))[: data.draw(st.integers(0, 3))]
-        self.ledger.finish(chosen)
+        self.offsets.finish(chosen)
         assert all(span.done for span in chosen)
 
     @rule()
     def ask(self) -> None:
-        self.snapshot = {partition: int(upto) for partition, upto in self.ledger.due().items()}
+        self.snapshot = {partition: int(upto) for partition, upto in self.offsets.due().items()}
 
     @rule()
     def commit_what_was_asked(self) -> None:
-        self.ledger.committed(dict(self.snapshot))
+        self.offsets.committed(dict(self.snapshot))
         for partition, upto in self.snapshot.items():
             self.committed[partition] = max(self.committed[partition], upto)
 
     @rule(partition=partitions)
     def forget(self, partition: Partition) -> None:
-        self.ledger.forget([partition])
+        self.offsets.forget([partition])
         self.taken_away += self.read.pop(partition, [])
         self.snapshot.pop(partition, None)
 
@@ -61,16 +61,16 @@ class LedgerMachine(RuleBasedStateMachine):
                     break
                 if int(span.upto) > self.committed[partition]:
                     expected[partition] = span.upto
-        assert self.ledger.due() == expected
+        assert self.offsets.due() == expected
 
     @invariant()
     def unfinished_counts_records(self) -> None:
         counts = {
             partition: sum(span.records for span in spans if not span.done) for partition, spans in self.read.items()
         }
-        assert self.ledger.unfinished() == sum(counts.values())
+        assert self.offsets.unfinished() == sum(counts.values())
         for partition in (LOG, OTHER):
-            assert self.ledger.unfinished([partition]) == counts.get(partition, 0)
+            assert self.offsets.unfinished([partition]) == counts.get(partition, 0)
 
     @invariant()
     def entered_counts_from_the_first_that_is_open(self) -> None:
@@ -78,7 +78,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for spans in self.read.values():
             first = next((place for place, span in enumerate(spans) if not span.done), len(spans))
             entered += sum(span.records for span in spans[first:])
-        assert self.ledger.entered == entered
+        assert self.offsets.entered == entered
 
 
 TestLedger = LedgerMachine.TestCase
@@ -86,39 +86,39 @@ TestLedger.settings = settings(max_examples=50, stateful_step_count=30, deadline
 
 
 def test_what_is_done_behind_something_open_is_not_due() -> None:
-    ledger = Ledger()
-    first, second = ledger.begin(LOG, 10, 10), ledger.begin(LOG, 20, 10)
-    ledger.finish([second])
-    assert ledger.due() == {}
-    ledger.finish([first])
-    assert ledger.due() == {LOG: 20}
+    offsets = Offsets()
+    first, second = offsets.begin(LOG, 10, 10), offsets.begin(LOG, 20, 10)
+    offsets.finish([second])
+    assert offsets.due() == {}
+    offsets.finish([first])
+    assert offsets.due() == {LOG: 20}
 
 
 def test_what_became_due_during_a_commit_stays_due() -> None:
-    ledger = Ledger()
-    ledger.finish([ledger.begin(LOG, 10, 10)])
-    due = ledger.due()
-    ledger.finish([ledger.begin(LOG, 20, 10)])
-    ledger.committed(due)
-    assert ledger.due() == {LOG: 20}
+    offsets = Offsets()
+    offsets.finish([offsets.begin(LOG, 10, 10)])
+    due = offsets.due()
+    offsets.finish([offsets.begin(LOG, 20, 10)])
+    offsets.committed(due)
+    assert offsets.due() == {LOG: 20}
 
 
 def test_a_batch_that_ends_after_its_partition_was_taken_away_changes_nothing() -> None:
-    ledger = Ledger()
-    old = ledger.begin(LOG, "1-0", 1)
-    ledger.forget([LOG])
-    new = ledger.begin(LOG, "0-9", 1)
-    ledger.finish([old])
-    assert ledger.due() == {}
-    assert ledger.unfinished() == 1
-    ledger.finish([new])
-    assert ledger.due() == {LOG: "0-9"}
+    offsets = Offsets()
+    old = offsets.begin(LOG, "1-0", 1)
+    offsets.forget([LOG])
+    new = offsets.begin(LOG, "0-9", 1)
+    offsets.finish([old])
+    assert offsets.due() == {}
+    assert offsets.unfinished() == 1
+    offsets.finish([new])
+    assert offsets.due() == {LOG: "0-9"}
 
 
 def test_nothing_is_kept_of_what_was_committed() -> None:
-    ledger = Ledger()
+    offsets = Offsets()
     for upto in range(1_000):
-        ledger.finish([ledger.begin(LOG, upto, 1)])
-        ledger.committed(ledger.due())
-    assert not ledger._open[LOG]
-    assert not ledger._due
+        offsets.finish([offsets.begin(LOG, upto, 1)])
+        offsets.committed(offsets.due())
+    assert not offsets._open[LOG]
+    assert not offsets._due

@@ -1,8 +1,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from borgcore.health import Health
-from borglogshipper.progress import Progress, Trouble, Troubles
+from borgcore.service.health import Health
+from borglogshipper.pipeline.progress import ShippingProgress, Trouble, Troubles
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_success_without_trouble_before_it_is_ready_and_says_nothing(troubles:
 
 
 def test_every_counter_is_a_metric_with_its_labels() -> None:
-    progress = Progress(1, 2, 3, 4, 5, 6, 7, 8)
+    progress = ShippingProgress(1, 2, 3, 4, 5, 6, 7, 8)
     samples = {
         sample.name: (sample.value, sample.labels)
         for metric in progress.metrics({"group": "g", "shipper": "s"})

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from borgcore.events import Chunk, Partition
-from borglogshipper.record import Batch, RecordReader, origin_id
+from borgcore.eventlog.protocol import Chunk, Partition
+from borglogshipper.pipeline.record import Batch, RecordReader, origin_id
 
 from .fakes import LOG, MAX_BYTES, MAX_DEPTH, STAMP, TIME_MS, batch_of, chunk_of, event_of
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from borglogshipper.record import Batch, RecordReader
+from borglogshipper.pipeline.record import Batch, RecordReader
 
 from .fakes import MAX_BYTES, MAX_DEPTH, STAMP, batch_of, event_of
 

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
 from borgcore.events.monitoring import ShipperReported
-from borglogshipper import shipper as module
+from borglogshipper.pipeline import shipper as module
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
 
 from .fakes import BUSY, LOG, OTHER, REFUSED, chunk_of, event_of
@@ -128,7 +128,7 @@ async def test_only_what_everything_before_is_done_of_is_committed() -> None:
         assert ship.consumer.commits == [{OTHER: 1}]
         gate.set()
         await until(lambda: len(ship.store.kept) == 6)
-        await until(lambda: not ship.shipper._ledger.unfinished())
+        await until(lambda: not ship.shipper._offsets.unfinished())
         await ship.shipper._commit()
         assert ship.consumer.commits == [{OTHER: 1}, {LOG: 3}]
 

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borglogshipper import shipper as module
+from borglogshipper.pipeline import shipper as module
 from borglogshipper.stores.store import StoreBusyError
 
 from .fakes import BUSY, LOG, OTHER, REFUSED, chunk_of, event_of
@@ -26,7 +26,7 @@ async def test_partitions_that_are_taken_away_are_finished_committed_and_forgott
 
     async with shipping(ship), anyio.create_task_group() as group:
         ship.consumer.put(chunk_of(event_of(slow=1), b"poison"))
-        await until(lambda: ship.shipper._ledger.unfinished() == 2)
+        await until(lambda: ship.shipper._offsets.unfinished() == 2)
         group.start_soon(revoke)
         await until(lambda: ship.consumer.letters)
         assert not done.is_set()
@@ -35,7 +35,7 @@ async def test_partitions_that_are_taken_away_are_finished_committed_and_forgott
         assert ship.consumer.commits == [{LOG: 1}]
         assert len(ship.store.kept) == 1
         ship.consumer.put(chunk_of(event_of(), first=0))  # ours again, from where another committed
-        await until(lambda: ship.shipper._ledger.unfinished() == 1)
+        await until(lambda: ship.shipper._offsets.unfinished() == 1)
     assert ship.consumer.commits == [{LOG: 1}, {LOG: 0}]
 
 
@@ -45,7 +45,7 @@ async def test_a_revocation_waits_for_its_own_partitions_alone() -> None:
     async with shipping(ship):
         ship.consumer.put(chunk_of(event_of(slow=1), partition=OTHER), chunk_of(event_of()))
         await until(lambda: ship.store.kept)
-        assert ship.shipper._ledger.unfinished([OTHER]) == 1
+        assert ship.shipper._offsets.unfinished([OTHER]) == 1
         with anyio.fail_after(2):  # less than the time it has
             await ship.shipper.revoked([LOG])
         assert ship.consumer.commits == [{LOG: 0}]
@@ -62,7 +62,7 @@ async def test_what_is_not_done_in_time_is_left_to_the_next_owner() -> None:
         with capture_logs() as logs:
             await ship.shipper.revoked([LOG])
         assert [said["event"] for said in logs] == ["records_left"]
-        assert ship.shipper._ledger.unfinished() == 0
+        assert ship.shipper._offsets.unfinished() == 0
         gate.set()
         await until(lambda: ship.shipper._under_way == 0)
     assert ship.consumer.commits == []

@@ -7,8 +7,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from borgcore.events import Partition, Position
-from borglogshipper import shipper as module
+from borgcore.eventlog.protocol import Partition, Position
+from borglogshipper.pipeline import shipper as module
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
 
 from .fakes import BUSY, LOG, OTHER, chunk_of, event_of
@@ -21,7 +21,7 @@ async def test_what_was_read_is_finished_and_committed_after_the_intake_is_cance
     gate = ship.store.gate(b'"row":3')
     async with shipping(ship):
         ship.consumer.put(chunk_of(*values))
-        await until(lambda: ship.shipper._ledger.unfinished() == 13)
+        await until(lambda: ship.shipper._offsets.unfinished() == 13)
         ship.intake.cancel()
         await until(lambda: len(ship.store.kept) == 3)
         assert ship.consumer.commits == []
@@ -47,12 +47,12 @@ async def test_a_drain_ends_within_the_grace_though_the_store_does_not_answer(er
     with capture_logs() as logs:
         async with shipping(ship):
             ship.consumer.put(chunk_of(event_of(), event_of(), event_of(stuck=1)))
-            await until(lambda: ship.shipper._ledger.unfinished() == 1)
+            await until(lambda: ship.shipper._offsets.unfinished() == 1)
             if error is not None:
                 ship.store.gates.clear()
                 ship.store.answers += [error] * 10_000
                 ship.consumer.put(chunk_of(event_of(), first=3))
-                await until(lambda: ship.shipper._ledger.unfinished() == 2)
+                await until(lambda: ship.shipper._offsets.unfinished() == 2)
             began_s = time.monotonic()
         took_s = time.monotonic() - began_s
     assert 0.1 < took_s < 2.0

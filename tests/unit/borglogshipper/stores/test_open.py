@@ -5,9 +5,9 @@ import pytest
 from pydantic import SecretStr
 
 from borgcore.errors import SettingsError
-from borglogshipper.settings import StoreSettings
-from borglogshipper.stores.choice import open_store
+from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.elastic import ElasticStore
+from borglogshipper.stores.open import open_store
 from borglogshipper.stores.sqlite import SqliteStore
 
 EXPECTED = "expected https://host:port, http://host:port or sqlite:///path; nothing was started"

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from borgcore.events.table import USER_VERSION
+from borgcore.events.sqlite_table import USER_VERSION
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, Verdict
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.schema import TOPICS, Topic
-from borgcore.events.templates import index_template
 
 FILE = Path(__file__).parents[4] / "deploy/kibana/dashboard.ndjson"
 OBJECTS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_bytes().splitlines()]

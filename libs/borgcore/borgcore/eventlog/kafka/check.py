@@ -6,11 +6,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import address_of, create_topics, named_errors, open_admin
-from borgcore.events.kafka_metadata import READ, WRITE, ask_group_permissions, ask_topic_permissions
+from borgcore.eventlog.kafka.client import address_of, create_topics, named_errors, open_admin
+from borgcore.eventlog.kafka.metadata import READ, WRITE, ask_group_permissions, ask_topic_permissions
 from borgcore.events.monitoring import ShipperReported
 from borgcore.events.schema import DEAD_LETTER, TOPICS
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 Versions = Mapping[int, tuple[int, int]]
 """The lowest and the highest version that a broker has of each of Kafka's APIs, by the API's number."""

@@ -1,14 +1,12 @@
 """How to reach Kafka: its URL, what aiokafka's clients are told, its topics, and what its errors mean.
 
-A password that was written into the URL splits it in unexpected places, so nothing of a wrong URL is ever repeated.
+A password that was written into the URL splits it in unexpected partitions, so nothing of a wrong URL is ever repeated.
 """
 
 import logging
-import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -18,12 +16,10 @@ from aiokafka.conn import create_conn
 from anyio import to_thread
 
 from borgcore.errors import EventLogError, SettingsError
-from borgcore.events.kafka_closing import close_admin
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.closing import close_admin
+from borgcore.settings.addresses import read_kafka_url
+from borgcore.settings.sections import EventsSettings
 
-_DEFAULT_PORT = 9092
-_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
-_EXPECTED = "kafka://host:port[,host:port…] or kafka+ssl://host:port[,host:port…]"
 _UNKNOWN_CREDENTIALS = (errors.SaslAuthenticationFailed, errors.AuthenticationFailedError)
 _UNKNOWN_MECHANISM = (
     errors.UnsupportedSaslMechanismError,
@@ -37,45 +33,6 @@ _FORBIDDEN = (
 )
 _SLOW = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 _RAISED = (errors.KafkaError, OSError, EOFError, UnicodeError)  # the last: a host name that cannot be one
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaUrl:
-    """What a URL names."""
-
-    brokers: tuple[tuple[str, int], ...]
-    """Host and port of each, at least one."""
-    tls: bool
-
-    @property
-    def address(self) -> str:
-        """The brokers as logs and errors name them."""
-        return ",".join(f"{host}:{port}" for host, port in self.brokers)
-
-
-def read_kafka_url(url: str) -> KafkaUrl:
-    """Check a URL.
-
-    Raises:
-        SettingsError: it is wrong; the text repeats nothing of it.
-    """
-    scheme, _, rest = url.partition("://")
-    if "@" in rest:
-        raise SettingsError(
-            "events url: a user or password in a Kafka URL is not allowed; give them by BORG_EVENTS_USER and "
-            "BORG_EVENTS_PASSWORD; nothing was started"
-        )
-    brokers = []
-    for piece in rest.removesuffix("/").split(","):
-        found = _BROKER.fullmatch(piece)
-        port = int(found[2] or _DEFAULT_PORT) if found else 0
-        if not found or not 0 < port < 1 << 16:  # nothing of it is repeated, see above
-            raise SettingsError(
-                f"events url: what follows {scheme}:// is no list of brokers; expected {_EXPECTED}, without path, "
-                "query or fragment; nothing was started"
-            )
-        brokers.append((found[1], port))
-    return KafkaUrl(tuple(brokers), tls=scheme == "kafka+ssl")
 
 
 def address_of(settings: EventsSettings) -> str:

@@ -38,7 +38,7 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Close a member of a group; its place is kept for a successor of the same name."""
+    """Close a member of a group; its position is kept for a successor of the same name."""
     if await _finish(consumer.stop()):
         return
     steps = [consumer._client.close()]  # noqa: SLF001  # see above

@@ -16,14 +16,14 @@ from aiokafka import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import address_of, ensure_topics, is_refusal, log_error, named_errors
-from borgcore.events.kafka_membership import Membership
-from borgcore.events.kafka_places import Places
-from borgcore.events.kafka_pulse import Pulse
-from borgcore.events.kafka_sender import KafkaSender
-from borgcore.events.log import Chunk, Outgoing, Partition, Position, Revoked
+from borgcore.eventlog.kafka.client import address_of, ensure_topics, is_refusal, log_error, named_errors
+from borgcore.eventlog.kafka.membership import GroupMembership
+from borgcore.eventlog.kafka.outage import KafkaOutage
+from borgcore.eventlog.kafka.partitions import AssignedPartitions
+from borgcore.eventlog.kafka.sender import KafkaSender
+from borgcore.eventlog.protocol import Chunk, Outgoing, Partition, Position, Revoked
 from borgcore.events.schema import DEAD_LETTER
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 MOST_ERRORS = 5  # one after the other, then aiokafka is taken for broken
 _MARGIN_S = 0.05
@@ -42,9 +42,9 @@ class KafkaConsumer:
         self._where = address_of(settings)
         self._letters = KafkaSender(settings)
         self._origin = member.encode()
-        self._pulse = Pulse(settings)
-        self._places = Places(settings, group, revoked)
-        self._membership = Membership(settings, group, member, self._places)
+        self._outage = KafkaOutage(settings)
+        self._partitions = AssignedPartitions(settings, group, revoked)
+        self._membership = GroupMembership(settings, group, member, self._partitions)
         self._flowing = anyio.Event()
         self._flowing.set()
         self._errors = 0
@@ -52,7 +52,7 @@ class KafkaConsumer:
     @property
     def outage(self) -> str | None:
         """Why nothing can be read; noticed after ``timeout_s`` without an answer."""
-        return self._pulse.outage
+        return self._outage.outage
 
     async def open(self, topics: Sequence[str]) -> None:
         """Create the topics that are missing, and join the group.
@@ -64,7 +64,7 @@ class KafkaConsumer:
         await self._membership.join([self._settings.prefix + topic for topic in topics])
 
     async def close(self) -> None:
-        """Close within bounds; see :meth:`Membership.leave`."""
+        """Close within bounds; see :meth:`GroupMembership.leave`."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._letters.close)
             group.start_soon(self._membership.leave)
@@ -88,7 +88,7 @@ class KafkaConsumer:
                 await self._flowing.wait()
                 await settled.wait()  # aiokafka would wait without bounds
         self._check()
-        await self._pulse.check()
+        await self._outage.check()
         return []
 
     def pause(self) -> None:
@@ -112,10 +112,10 @@ class KafkaConsumer:
         self._check()
         offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         for partition, position in upto.items():
-            tp, place = self._places.find(partition)
-            witness = place.find(int(position)) if place is not None else None
-            if witness is not None:
-                offsets[tp] = OffsetAndMetadata(witness.position + 1, str(witness.time_ms))
+            tp, reading = self._partitions.find(partition)
+            last = reading.find(int(position)) if reading is not None else None
+            if last is not None:
+                offsets[tp] = OffsetAndMetadata(last.position + 1, str(last.time_ms))
         if not offsets:
             return
         with named_errors(self._where, 2 * self._settings.timeout_s):
@@ -123,11 +123,11 @@ class KafkaConsumer:
                 await self._membership.consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError):  # the group rebalances
                 return
-        for tp, place in self._places.known().items():
+        for tp, reading in self._partitions.known().items():
             if tp in offsets:
-                place.committed = offsets[tp].offset
+                reading.committed = offsets[tp].offset
 
-    async def bury(self, letters: Sequence[bytes]) -> None:
+    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
         """Put records that can never be indexed into the topic ``dead_letter``; returns when Kafka has them.
 
         Raises:
@@ -141,31 +141,31 @@ class KafkaConsumer:
         Raises:
             EventLogError: Kafka did not say how many there are.
         """
-        places = self._places.known()
+        partitions = self._partitions.known()
         consumer = self._membership.consumer
         with named_errors(self._where, self._settings.timeout_s):
-            starts = await consumer.beginning_offsets(list(places))
-            ends = await consumer.end_offsets(list(places))
-        return sum(max(0, ends[tp] - max(starts[tp], place.committed)) for tp, place in places.items())
+            starts = await consumer.beginning_offsets(list(partitions))
+            ends = await consumer.end_offsets(list(partitions))
+        return sum(max(0, ends[tp] - max(starts[tp], reading.committed)) for tp, reading in partitions.items())
 
     def _check(self) -> None:
-        for failure in (self._membership.failure, self._places.failure):
+        for failure in (self._membership.failure, self._partitions.failure):
             if failure is not None:
                 raise failure
 
     async def _read(self, max_records: int, wait_s: float) -> list[Chunk]:
         consumer = self._membership.consumer
         await self._membership.watch()
-        if self._places.doubted:
-            await self._places.know_again(consumer)
+        if self._partitions.doubted:
+            await self._partitions.know_again(consumer)
         records = await self._take(max_records, wait_s)
-        if self._places.hear(consumer):
-            self._pulse.beat()
-        return [chunk for tp, found in records.items() for chunk in await self._places.deliver(consumer, tp, found)]
+        if self._partitions.hear(consumer):
+            self._outage.heard()
+        return [chunk for tp, found in records.items() for chunk in await self._partitions.deliver(consumer, tp, found)]
 
     async def _take(self, max_records: int, wait_s: float) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Ask aiokafka, but not for partitions in doubt, and no longer than is said."""
-        consumer, doubted = self._membership.consumer, self._places.doubted
+        consumer, doubted = self._membership.consumer, self._partitions.doubted
         only = consumer.assignment() - doubted if doubted else ()
         if doubted and not only:
             await anyio.sleep(wait_s)
@@ -189,7 +189,7 @@ class KafkaConsumer:
 async def open_kafka_consumer(
     settings: EventsSettings, topics: Sequence[str], *, group: str, member: str, revoked: Revoked
 ) -> AsyncIterator[KafkaConsumer]:
-    """Join ``group`` as ``member``; see :func:`borgcore.events.choice.open_consumer`.
+    """Join ``group`` as ``member``; see :func:`borgcore.eventlog.open.open_consumer`.
 
     Raises:
         SettingsError: the URL is wrong.

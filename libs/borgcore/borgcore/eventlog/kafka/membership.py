@@ -10,10 +10,10 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import address_of, client_options, named_errors, open_admin
-from borgcore.events.kafka_closing import close_consumer
-from borgcore.events.kafka_places import Places
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import address_of, client_options, named_errors, open_admin
+from borgcore.eventlog.kafka.closing import close_consumer
+from borgcore.eventlog.kafka.partitions import AssignedPartitions
+from borgcore.settings.sections import EventsSettings
 
 SESSION_S = 30.0  # a member that comes back within it finds its partitions kept for it
 HEARTBEAT_S = 1.0  # how soon a member learns of a rebalance
@@ -26,11 +26,11 @@ PATIENCE_S = 3.0  # for the group's leader to act on a change of them; doubled w
 _UUID_CHARACTERS = 37  # Kafka gives a member its name, a dash and these as its id
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Joins, rejoins where aiokafka would not, and gives way to a successor of the same name."""
 
-    def __init__(self, settings: EventsSettings, group: str, member: str, places: Places) -> None:
-        """Let ``places`` know which partitions are ours.
+    def __init__(self, settings: EventsSettings, group: str, member: str, partitions: AssignedPartitions) -> None:
+        """Let ``partitions`` know which partitions are ours.
 
         Raises:
             SettingsError: the URL is wrong.
@@ -43,14 +43,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         self._where = address_of(settings)
         self._group = group
         self._member = member
-        self._places = places
+        self._partitions = partitions
         self._consumer: AIOKafkaConsumer | None = None
         self._topics: Sequence[str] = ()
         self._owned: set[TopicPartition] | None = None
         self._looked_s = 0.0
         self._whole_s = 0.0
         self._patience_s = PATIENCE_S
-        self._seat = ""
+        self._member_id = ""
 
     @property
     def consumer(self) -> AIOKafkaConsumer:
@@ -100,7 +100,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         if now - self._looked_s < LOOK_S:
             return
         self._looked_s = now
-        await self._places.look(self.consumer, self._topics)
+        await self._partitions.look(self.consumer, self._topics)
         if self._owned is None:
             self._owned = await self._ask_owned()
         if self._owned is None or self._owned == self._look():
@@ -109,13 +109,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         elif now - self._whole_s > self._patience_s:
             self._patience_s *= 2
             self.settled = anyio.Event()
-            await self._places.let_go()
+            await self._partitions.let_go()
             self.consumer.subscribe(self._topics, listener=self)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  # always all
         """Let go: aiokafka is about to join, for the first time, as the group rebalances, or as it was thrown out."""
         self.settled = anyio.Event()
-        if not self._seat:
+        if not self._member_id:
             return
         if await self._is_replaced():
             self.failure = EventLogError(
@@ -123,13 +123,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
                 f"{self._member}; the names of members are to be unique; this one ends"
             )
             raise asyncio.CancelledError  # nothing else keeps aiokafka from taking the place back
-        await self._places.let_go()
+        await self._partitions.let_go()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin: aiokafka has joined."""
-        self._seat = self.consumer._coordinator.member_id  # noqa: SLF001  # it is told nowhere else
+        self._member_id = self.consumer._coordinator.member_id  # noqa: SLF001  # it is told nowhere else
         self._owned, self._whole_s = None, time.monotonic()
-        self._places.take_up(assigned)
+        self._partitions.take_up(assigned)
         self.settled.set()
 
     def _look(self) -> set[TopicPartition]:
@@ -141,15 +141,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         }
 
     async def _is_replaced(self) -> bool:
-        _, seats = await self._describe()  # where it cannot be asked the successor is thrown out, looks, and gives way
-        return any(seat[:-_UUID_CHARACTERS] == self._member and seat != self._seat for seat in seats)
+        _, members = await self._describe()  # without an answer the successor is thrown out, looks, and gives way
+        return any(found[:-_UUID_CHARACTERS] == self._member and found != self._member_id for found in members)
 
     async def _ask_owned(self) -> set[TopicPartition] | None:
         """Ask which partitions of our topics have an owner; None while it is not known."""
-        state, seats = await self._describe()
+        state, members = await self._describe()
         if state != "Stable":
             return None
-        shares = [ConsumerProtocol.ASSIGNMENT.decode(share).partitions() for share in seats.values() if share]
+        shares = [ConsumerProtocol.ASSIGNMENT.decode(share).partitions() for share in members.values() if share]
         return {partition for share in shares for partition in share if partition.topic in self._topics}
 
     async def _describe(self) -> tuple[str, dict[str, bytes]]:
@@ -161,4 +161,4 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka h
         except EventLogError:  # an outage is said elsewhere
             return "unknown", {}
         [(_, _, state, _, _, members, *_)] = reply.groups
-        return state, {seat: share for seat, _, _, _, share in members}
+        return state, {member_id: share for member_id, _, _, _, share in members}

@@ -5,13 +5,13 @@ import time
 import structlog
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import address_of, is_refusal, named_errors, probe
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import address_of, is_refusal, named_errors, probe
+from borgcore.settings.sections import EventsSettings
 
 _log = structlog.get_logger()
 
 
-class Pulse:
+class KafkaOutage:
     """Says an outage once at its beginning and once at its end, however long it is."""
 
     def __init__(self, settings: EventsSettings) -> None:
@@ -23,7 +23,7 @@ class Pulse:
         self._heard_s = time.monotonic()
         self._lost_s = 0.0
 
-    def beat(self) -> None:
+    def heard(self) -> None:
         """Kafka has answered."""
         self._heard_s = time.monotonic()
         if self.outage is not None:
@@ -49,4 +49,4 @@ class Pulse:
                 _log.warning("event_log_lost", reason=str(error), consequence="reading goes on when it is back")
             self.outage = str(error)
         else:
-            self.beat()
+            self.heard()

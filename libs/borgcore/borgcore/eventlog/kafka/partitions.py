@@ -6,19 +6,19 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_client import address_of, is_refusal, named_errors, open_admin
-from borgcore.events.kafka_metadata import TopicId, ask_topic_ids
-from borgcore.events.kafka_witness import Place
-from borgcore.events.log import Chunk, Partition, Revoked
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import address_of, is_refusal, named_errors, open_admin
+from borgcore.eventlog.kafka.metadata import TopicId, ask_topic_ids
+from borgcore.eventlog.kafka.position import PartitionPosition
+from borgcore.eventlog.protocol import Chunk, Partition, Revoked
+from borgcore.settings.sections import EventsSettings
 
 SILENCE_MS = 3_000  # a partition not heard of for so long may be another by now
 
 _log = structlog.get_logger()
 
 
-class Places:
-    """The places of our partitions; a partition in doubt is not read before it is known again."""
+class AssignedPartitions:
+    """The partitions of our partitions; a partition in doubt is not read before it is known again."""
 
     def __init__(self, settings: EventsSettings, group: str, revoked: Revoked) -> None:
         """Own nothing yet; ``revoked`` is awaited before a partition is let go.
@@ -34,39 +34,39 @@ class Places:
         self._where = address_of(settings)
         self._group = group
         self._revoked = revoked
-        self._places: dict[TopicPartition, Place] = {}
+        self._partitions: dict[TopicPartition, PartitionPosition] = {}
         self._ids: dict[str, TopicId] = {}
         self._former: set[TopicId] = set()
 
-    def known(self) -> dict[TopicPartition, Place]:
-        """All places that were looked at."""
-        return dict(self._places)
+    def known(self) -> dict[TopicPartition, PartitionPosition]:
+        """All partitions that were looked at."""
+        return dict(self._partitions)
 
-    def find(self, partition: Partition) -> tuple[TopicPartition, Place | None]:
+    def find(self, partition: Partition) -> tuple[TopicPartition, PartitionPosition | None]:
         """Find a place by the partition's name without the prefix."""
         tp = TopicPartition(self._settings.prefix + partition.topic, partition.number)
-        return tp, self._places.get(tp)
+        return tp, self._partitions.get(tp)
 
     def take_up(self, assigned: Collection[TopicPartition]) -> None:
         """Begin with what the group has given us: all of it is in doubt."""
-        self._places.clear()
+        self._partitions.clear()
         self.doubted = set(assigned)
 
     async def let_go(self) -> None:
         """Let the owner of the records finish; later commits are left out."""
         self.doubted = set()  # whoever is looking at them is too late
-        await self._let_go(list(self._places))
+        await self._let_go(list(self._partitions))
 
     def hear(self, consumer: AIOKafkaConsumer) -> bool:
         """Take note of replies; partitions that were not heard of for long are in doubt. Tells whether any came."""
         heard = False
-        for tp in consumer.assignment() & self._places.keys():
-            place, polled_ms = self._places[tp], consumer.last_poll_timestamp(tp)
-            if polled_ms is None or polled_ms == place.polled_ms:
+        for tp in consumer.assignment() & self._partitions.keys():
+            reading, polled_ms = self._partitions[tp], consumer.last_poll_timestamp(tp)
+            if polled_ms is None or polled_ms == reading.polled_ms:
                 continue
-            if place.polled_ms and polled_ms - place.polled_ms > SILENCE_MS and place.witness is not None:
+            if reading.polled_ms and polled_ms - reading.polled_ms > SILENCE_MS and reading.last is not None:
                 self.doubted.add(tp)
-            place.polled_ms = polled_ms
+            reading.polled_ms = polled_ms
             heard = True
         return heard
 
@@ -85,7 +85,7 @@ class Places:
             before = self._ids.setdefault(topic, now)
             if now == before or now in self._former:  # a broker may be behind the others
                 continue
-            for tp in [tp for tp in self._places if tp.topic == topic]:
+            for tp in [tp for tp in self._partitions if tp.topic == topic]:
                 if ours is self.doubted:
                     await self._begin_again(consumer, tp)
             if ours is not self.doubted:  # the group has rebalanced meanwhile, or does: the next look does it anew
@@ -96,14 +96,14 @@ class Places:
     async def deliver(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: list[ConsumerRecord]
     ) -> list[Chunk]:
-        """Make a chunk of records; none where they are in doubt, or a witness alone."""
-        place = self._places.get(tp)
-        if place is None or tp in self.doubted:
+        """Make a chunk of records; none where they are in doubt, or a last alone."""
+        reading = self._partitions.get(tp)
+        if reading is None or tp in self.doubted:
             return []
-        if place.is_other(records[0]):
+        if reading.is_other(records[0]):
             await self._begin_again(consumer, tp)
             return []
-        return place.deliver(records)
+        return reading.deliver(records)
 
     async def know_again(self, consumer: AIOKafkaConsumer) -> None:
         """Go where reading goes on, and back by one record where it has to be seen that a partition is still the same.
@@ -112,7 +112,7 @@ class Places:
             EventLogError: Kafka refuses us. That it is absent is no error: the partitions stay in doubt.
         """
         doubted = [tp for tp in self.doubted if tp.partition in (consumer.partitions_for_topic(tp.topic) or ())]
-        unknown = [tp for tp in doubted if tp not in self._places]
+        unknown = [tp for tp in doubted if tp not in self._partitions]
         before = self.doubted
         try:
             with named_errors(self._where, 2 * self._settings.timeout_s):
@@ -128,13 +128,13 @@ class Places:
             self.doubted.discard(tp)
             if tp in unknown:
                 partition = Partition(tp.topic.removeprefix(self._settings.prefix), tp.partition)
-                self._places[tp] = Place(partition, *committed.get(tp, (-1, "")))
-            place = self._places[tp]
-            witness = place.begin_check()
-            if witness is None:  # aiokafka may have read ahead, and what it returned may have been dropped
-                consumer.seek(tp, place.committed)
-            elif witness.position < ends[tp]:
-                consumer.seek(tp, witness.position)
+                self._partitions[tp] = PartitionPosition(partition, *committed.get(tp, (-1, "")))
+            reading = self._partitions[tp]
+            last = reading.begin_check()
+            if last is None:  # aiokafka may have read ahead, and what it returned may have been dropped
+                consumer.seek(tp, reading.committed)
+            elif last.position < ends[tp]:
+                consumer.seek(tp, last.position)
             else:
                 await self._begin_again(consumer, tp)
 
@@ -149,19 +149,19 @@ class Places:
 
     async def _begin_again(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
         _log.warning("topic_replaced", topic=tp.topic, partition=tp.partition, consequence="it is read from its start")
-        partition = self._places[tp].forget()
+        partition = self._partitions[tp].forget()
         await self._let_go([tp])
         if tp in consumer.assignment():
-            self._places[tp] = Place(partition, -1, "")
+            self._partitions[tp] = PartitionPosition(partition, -1, "")
             consumer.seek(tp, 0)
 
     async def _let_go(self, tps: Iterable[TopicPartition]) -> None:
-        places = {tp: self._places[tp] for tp in tps}
-        if not places:
+        partitions = {tp: self._partitions[tp] for tp in tps}
+        if not partitions:
             return
         try:
-            await self._revoked([place.partition for place in places.values()])
+            await self._revoked([reading.partition for reading in partitions.values()])
         except Exception as error:  # noqa: BLE001  # aiokafka would swallow it: fetch raises it
             self.failure = error
-        for tp in places:
-            self._places.pop(tp, None)
+        for tp in partitions:
+            self._partitions.pop(tp, None)

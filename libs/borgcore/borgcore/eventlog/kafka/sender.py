@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import anyio
 from aiokafka import AIOKafkaProducer
 
-from borgcore.events.kafka_client import address_of, client_options, ensure_topics, named_errors
-from borgcore.events.kafka_closing import close_producer
-from borgcore.events.log import Outgoing, Tell
+from borgcore.eventlog.kafka.client import address_of, client_options, ensure_topics, named_errors
+from borgcore.eventlog.kafka.closing import close_producer
+from borgcore.eventlog.protocol import Outgoing, Tell
 from borgcore.events.schema import DEAD_LETTER, TOPICS
-from borgcore.sections import EventsSettings
+from borgcore.settings.sections import EventsSettings
 
 BATCH_BYTES = 1 << 19  # before compression; Kafka refuses batches over 1 MiB by default
 REQUEST_BYTES = 1 << 24  # Kafka decides how large is too large, by the compressed size
@@ -56,7 +56,7 @@ class KafkaSender:
                 await self.close()
                 raise
 
-    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:  # noqa: ARG002  # there is nothing to tell
+    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:  # noqa: ARG002  # there is nothing to tell
         """Kafka's retention is its own matter: nothing is counted."""
         return {}
 

@@ -9,14 +9,16 @@ import anyio
 import structlog
 from redis.exceptions import ResponseError
 
-from borgcore.connection import address_of, backoff_s, is_outage
-from borgcore.events.log import Chunk, Partition, Position
+from borgcore.connection.client import address_of
+from borgcore.connection.failures import is_outage
+from borgcore.connection.retry import backoff_s
+from borgcore.eventlog.protocol import Chunk, Partition, Position
+from borgcore.eventlog.streams.group import Entry, StreamGroup
+from borgcore.eventlog.streams.pending import PendingEntries
+from borgcore.eventlog.streams.server import FAILURES, T, log_error, open_log
 from borgcore.events.schema import DEAD_LETTER_CAP
-from borgcore.events.stream_group import Entry, StreamGroup
-from borgcore.events.stream_ledger import StreamLedger
-from borgcore.events.streams import FAILURES, T, log_error, open_log
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings
 
 MEMBER_DEAD_S = 60.0  # a member that has not been heard of for so long loses its entries to the others
 LOOKS_PER_DEATH = 6  # signs of life, and looks for dead members, in that time
@@ -35,7 +37,7 @@ class StreamConsumer:
         self._settings = settings
         self._dead_after_s = dead_after_s
         self._topics = list(group.topics)
-        self._ledgers = {topic: StreamLedger(Partition(topic, 0)) for topic in self._topics}
+        self._pending = {topic: PendingEntries(Partition(topic, 0)) for topic in self._topics}
         self._acking = anyio.Lock()  # what is being acknowledged must not be read as pending and handed out again
         self._unread: dict[str, str] = {}  # topic -> id after which our own pending entries are still to be read
         self._unsure = True  # whether entries may be ours that never came here: a predecessor's, or a lost reply's
@@ -48,7 +50,7 @@ class StreamConsumer:
         self._failures = 0
 
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
-        """Return the next entries; see :class:`~borgcore.events.log.Consumer`. After an error it may be called again.
+        """Return the next entries, as :class:`~borgcore.eventlog.protocol.Consumer` says; after an error, call again.
 
         Raises:
             EventLogError: the server was away for longer than ``outage_s``, or refuses us.
@@ -83,22 +85,22 @@ class StreamConsumer:
             EventLogError: the server did not take it; what was to be acknowledged is read again after a restart.
         """
         async with self._acking:
-            due = {partition.topic: self._ledgers[partition.topic].upto(str(at)) for partition, at in upto.items()}
+            due = {partition.topic: self._pending[partition.topic].upto(str(at)) for partition, at in upto.items()}
             await self._translated(self._group.acknowledge(due))
             self._trims = True
             for topic, positions in due.items():
-                self._ledgers[topic].remove(positions)
+                self._pending[topic].remove(positions)
 
-    async def bury(self, letters: Sequence[bytes]) -> None:
+    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
         """Put records that can never be indexed into the stream ``dead_letter``, which keeps the newest.
 
         Raises:
             EventLogError: the server has not taken them.
         """
-        await self._translated(self._group.bury(letters, min(DEAD_LETTER_CAP, self._settings.stream_cap)))
+        await self._translated(self._group.send_dead_letters(letters, min(DEAD_LETTER_CAP, self._settings.stream_cap)))
 
     async def lag(self) -> int:
-        """Count the entries that the group has not acknowledged yet; see :func:`~borgcore.events.streams.backlog`.
+        """Count the entries that the group has not acknowledged, as :func:`borgcore.eventlog.streams.server.backlog`.
 
         Raises:
             EventLogError: the server gave no answer, or refuses us.
@@ -172,7 +174,7 @@ class StreamConsumer:
         return self._hand_out(found)
 
     def _hand_out(self, found: Mapping[str, Sequence[Entry]]) -> list[Chunk]:
-        chunks = (self._ledgers[topic].hand_out(entries) for topic, entries in found.items())
+        chunks = (self._pending[topic].hand_out(entries) for topic, entries in found.items())
         return [chunk for chunk in chunks if chunk.positions]
 
     def _next_look_s(self) -> float:

@@ -7,7 +7,7 @@ FIRST_ENTRIES = 64  # while nothing is known of their size
 MOST_ENTRIES = 500  # more make no reader faster, may suddenly be large ones, and reclaim.lua cannot unpack over 3,999
 
 
-class Portion:
+class FetchSize:
     """Entries to ask for, in all streams together, by what the last reply was.
 
     Four times as many as came, since of several streams often one alone has any, and no more than have ``REPLY_BYTES``.

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from borgcore.connection import address_of
+from borgcore.connection.client import address_of
+from borgcore.eventlog.streams.fetch_size import FetchSize
+from borgcore.eventlog.streams.server import FIELD, count_backlog, execute, trim
 from borgcore.events.schema import DEAD_LETTER
-from borgcore.events.stream_portion import Portion
-from borgcore.events.streams import FIELD, count_backlog, execute, trim
-from borgcore.keys import RunKeys
+from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
-_RECLAIM = resources.files("borgcore.events").joinpath("reclaim.lua").read_text(encoding="utf-8")
+_RECLAIM = resources.files("borgcore.eventlog.streams").joinpath("reclaim.lua").read_text(encoding="utf-8")
 _NO_ENTRY = "18446744073709551615-0"  # what follows it is nothing
 Entry = tuple[str, dict[bytes, bytes]]
 """Id and fields; no fields where the entry was trimmed while it was pending."""
@@ -39,7 +39,7 @@ class StreamGroup:
         self.topics = tuple(topics)
         self._topics = {keys.events(topic).encode(): topic for topic in topics}
         self._member = member
-        self._portion = Portion()
+        self._fetch_size = FetchSize()
 
     async def create(self) -> None:
         """Create the streams and the group where they are missing; it then begins with the oldest entry."""
@@ -57,9 +57,9 @@ class StreamGroup:
         ``block_ms`` there is no wait.
         """
         asked: dict[Any, Any] = {self._keys.events(topic): position for topic, position in after.items()}
-        count = max(1, min(entries, self._portion.entries) // len(asked))
+        count = max(1, min(entries, self._fetch_size.entries) // len(asked))
         reply: Any = await self._redis.xreadgroup(self.name, self._member, asked, count=count, block=block_ms)
-        self._portion.learn([fields for _, found in reply for _, fields in found])
+        self._fetch_size.learn([fields for _, found in reply for _, fields in found])
         return {self._topics[key]: [(position.decode(), fields) for position, fields in found] for key, found in reply}
 
     async def show_life(self) -> None:
@@ -68,13 +68,13 @@ class StreamGroup:
 
     async def reclaim(self, topic: str, dead_ms: int, entries: int) -> Claim | None:
         """Take over entries of one member that was not heard of for ``dead_ms``; None where there is none such."""
-        limits = (str(dead_ms), str(min(entries, self._portion.entries)))
+        limits = (str(dead_ms), str(min(entries, self._fetch_size.entries)))
         reply: Any = await self._redis.eval(_RECLAIM, 1, self._keys.events(topic), self.name, self._member, *limits)
         if not reply:
             return None
         member, pending, found = reply
         claimed = [(entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True))) for entry in found]
-        self._portion.learn([fields for _, fields in claimed])
+        self._fetch_size.learn([fields for _, fields in claimed])
         return Claim(member.decode(), pending, claimed)
 
     async def acknowledge(self, due: Mapping[str, Sequence[str]]) -> None:
@@ -92,7 +92,7 @@ class StreamGroup:
             trim(pipe, self._keys, topic, 0)
         await execute(pipe)
 
-    async def bury(self, letters: Sequence[bytes], cap: int) -> None:
+    async def send_dead_letters(self, letters: Sequence[bytes], cap: int) -> None:
         """Append to the stream ``dead_letter``, and keep it at ``cap`` entries."""
         pipe = self._redis.pipeline(transaction=False)
         for letter in letters:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from borgcore.events.log import Chunk, Partition
-from borgcore.events.stream_group import Entry
-from borgcore.events.streams import FIELD
+from borgcore.eventlog.protocol import Chunk, Partition
+from borgcore.eventlog.streams.group import Entry
+from borgcore.eventlog.streams.server import FIELD
 
 
-class StreamLedger:
+class PendingEntries:
     """Ids that were handed out and not acknowledged, in the order in which they were handed out.
 
     That is not the order of the ids: what a dead member left behind comes after newer entries.

@@ -10,13 +10,13 @@ import anyio
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from borgcore.connection import CLOSE_TIMEOUT_S, BorgRedis, make_pool
-from borgcore.events.log import Outgoing, Tell
-from borgcore.events.streams import FAILURES, FIELD, execute, log_error, redis_settings, trim
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.connection.client import CLOSE_TIMEOUT_S, BorgRedis, make_pool
+from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.streams.server import FAILURES, FIELD, execute, log_error, redis_settings, trim
+from borgcore.run.keys import RunKeys
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
-_TELL = resources.files("borgcore.events").joinpath("tell.lua").read_text(encoding="utf-8")
+_TELL = resources.files("borgcore.eventlog.streams").joinpath("report_trimmed.lua").read_text(encoding="utf-8")
 
 
 class StreamSender:
@@ -42,7 +42,7 @@ class StreamSender:
             trim(pipe, self._keys, topic, self._cap)
         await self._execute(pipe)
 
-    async def tell_trimmed(self, tell: Tell) -> Mapping[str, int]:
+    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
         """Tell each trimmed entry once: its event is stored, and comes off the counter, in one step of the server.
 
         Raises:

@@ -9,16 +9,17 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from borgcore.addresses import read_address
-from borgcore.connection import address_of, open_redis, server_error
+from borgcore.connection.client import address_of, open_redis
+from borgcore.connection.failures import server_error
 from borgcore.errors import EventLogError, ServerError, SettingsError
 from borgcore.events.schema import TOPICS
-from borgcore.keys import RunKeys
-from borgcore.sections import EventsSettings, RedisSettings
+from borgcore.run.keys import RunKeys
+from borgcore.settings.addresses import read_address
+from borgcore.settings.sections import EventsSettings, RedisSettings
 
 FIELD = b"v"
 """The one field of an entry: the event as JSON."""
-TRIM = resources.files("borgcore.events").joinpath("trim.lua").read_text(encoding="utf-8")
+TRIM = resources.files("borgcore.eventlog.streams").joinpath("trim.lua").read_text(encoding="utf-8")
 FAILURES = (RedisError, OSError)
 T = TypeVar("T")
 _SCHEMES = ("redis://", "rediss://", "unix://")

@@ -1,7 +1,7 @@
 import pytest
 
 from borgcore.errors import EventLogError
-from borgcore.events.kafka_check import find_release
+from borgcore.eventlog.kafka.check import find_release
 
 WHERE = "Kafka at one:9092"
 PRODUCE, FETCH, METADATA, JOIN_GROUP = 0, 1, 3, 11

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from borgcore.errors import SettingsError
-from borgcore.events.kafka_client import KafkaUrl, address_of, client_options, is_refusal, log_error, read_kafka_url
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.client import address_of, client_options, is_refusal, log_error
+from borgcore.settings.addresses import KafkaUrl, read_kafka_url
+from borgcore.settings.sections import EventsSettings
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from borgcore.events.kafka_closing import close_producer
+from borgcore.eventlog.kafka.closing import close_producer
 
 HERE = TopicPartition("training_log", 0)
 

@@ -3,9 +3,9 @@ from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borgcore.events import kafka_pulse
-from borgcore.events.kafka_pulse import Pulse
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka import outage as kafka_outage
+from borgcore.eventlog.kafka.outage import KafkaOutage
+from borgcore.settings.sections import EventsSettings
 
 SILENT = EventsSettings(url="kafka://broker:9092", timeout_s=1e-9)  # suspected at once
 
@@ -19,12 +19,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Exception | None]:
         if (error := found.pop(0)) is not None:
             raise error
 
-    monkeypatch.setattr(kafka_pulse, "probe", probe)
+    monkeypatch.setattr(kafka_outage, "probe", probe)
     return found
 
 
 async def test_an_outage_lasts_until_kafka_answers_and_is_said_once(answers: list[Exception | None]) -> None:
-    pulse = Pulse(SILENT)
+    pulse = KafkaOutage(SILENT)
     assert pulse.outage is None
     answers += [OSError("refused"), KafkaConnectionError("reset"), None]
     with capture_logs() as logs:
@@ -41,9 +41,9 @@ async def test_an_outage_lasts_until_kafka_answers_and_is_said_once(answers: lis
 async def test_a_refusal_is_no_outage_but_ends_the_reading(answers: list[Exception | None]) -> None:
     answers.append(SaslAuthenticationFailed("no"))
     with pytest.raises(EventLogError, match=r"^Kafka at broker:9092 refused the user or the password; check "):
-        await Pulse(SILENT).check()
+        await KafkaOutage(SILENT).check()
 
 
 async def test_nothing_is_asked_while_kafka_is_heard_of(answers: list[Exception | None]) -> None:
-    await Pulse(EventsSettings(url="kafka://broker:9092")).check()
+    await KafkaOutage(EventsSettings(url="kafka://broker:9092")).check()
     assert answers == []

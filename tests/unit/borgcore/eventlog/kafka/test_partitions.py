@@ -8,10 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 
-from borgcore.events import Partition
-from borgcore.events.kafka_places import Places
-from borgcore.events.kafka_witness import Place
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka.partitions import AssignedPartitions
+from borgcore.eventlog.kafka.position import PartitionPosition
+from borgcore.eventlog.protocol import Partition
+from borgcore.settings.sections import EventsSettings
 
 ONE, TWO = TopicPartition("training_log", 0), TopicPartition("training_log", 1)
 
@@ -19,8 +19,8 @@ ONE, TWO = TopicPartition("training_log", 0), TopicPartition("training_log", 1)
 class Rebalancing:
     """A consumer: while it says where its partitions end, the group rebalances."""
 
-    def __init__(self, places: Places, *, at_once: bool) -> None:
-        self.places = places
+    def __init__(self, partitions: AssignedPartitions, *, at_once: bool) -> None:
+        self.partitions = partitions
         self.at_once = at_once
 
     def partitions_for_topic(self, topic: str) -> set[int]:
@@ -32,7 +32,7 @@ class Rebalancing:
 
     async def end_offsets(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if self.at_once:
-            await self.places.let_go()
+            await self.partitions.let_go()
         return dict.fromkeys(tps, 5)  # shorter than they were read: they are others
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
@@ -43,19 +43,19 @@ class Rebalancing:
 async def test_partitions_that_go_while_they_are_looked_at_are_left_alone(*, at_once: bool) -> None:
     let_go: list[Partition] = []
 
-    async def revoked(partitions: Collection[Partition]) -> None:
-        let_go.extend(partitions)
+    async def revoked(gone: Collection[Partition]) -> None:
+        let_go.extend(gone)
         if not at_once and len(let_go) == 1:  # in the middle of the look
-            await places.let_go()
+            await partitions.let_go()
 
-    places = Places(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        places._places[tp] = Place(Partition(tp.topic, number), 10, "1700000000000")
-    places.doubted = {ONE, TWO}
+        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+    partitions.doubted = {ONE, TWO}
     with anyio.fail_after(5):
-        await places.know_again(Rebalancing(places, at_once=at_once))
+        await partitions.know_again(Rebalancing(partitions, at_once=at_once))
     assert {partition.number for partition in let_go} == {0, 1}
-    assert places.doubted == set()
+    assert partitions.doubted == set()
 
 
 class Answering:
@@ -87,15 +87,15 @@ async def look(*answers: dict[str, int] | Exception) -> tuple[list[Partition], l
     """Look once for each answer; returns what was let go, and where reading goes on."""
     let_go: list[Partition] = []
 
-    async def revoked(partitions: Collection[Partition]) -> None:
-        let_go.extend(partitions)
+    async def revoked(gone: Collection[Partition]) -> None:
+        let_go.extend(gone)
 
-    places = Places(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        places._places[tp] = Place(Partition(tp.topic, number), 10, "1700000000000")
+        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
     for consumer.ids in answers:
-        await places.look(consumer, [ONE.topic])
+        await partitions.look(consumer, [ONE.topic])
     return let_go, consumer.seeks
 
 
@@ -120,23 +120,23 @@ async def test_without_an_id_topics_stay_what_they_are(answer: dict[str, int] | 
 async def test_a_rebalance_while_a_topic_made_anew_is_let_go_leaves_the_rest_to_the_next_look() -> None:
     let_go: list[Partition] = []
 
-    async def revoked(partitions: Collection[Partition]) -> None:
-        let_go.extend(partitions)
+    async def revoked(gone: Collection[Partition]) -> None:
+        let_go.extend(gone)
         if len(let_go) == 1:  # in the middle of the look
-            await places.let_go()
+            await partitions.let_go()
 
-    places = Places(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        places._places[tp] = Place(Partition(tp.topic, number), 10, "1700000000000")
+        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
     for number in (7, 8):
         consumer.ids = {ONE.topic: number}
-        await places.look(consumer, [ONE.topic])
+        await partitions.look(consumer, [ONE.topic])
     assert {partition.number for partition in let_go} == {0, 1}
     assert TWO not in dict(consumer.seeks)
 
-    places.take_up([TWO])
-    places._places[TWO] = Place(Partition(TWO.topic, 1), 10, "1700000000000")
-    await places.look(consumer, [ONE.topic])
+    partitions.take_up([TWO])
+    partitions._partitions[TWO] = PartitionPosition(Partition(TWO.topic, 1), 10, "1700000000000")
+    await partitions.look(consumer, [ONE.topic])
     assert consumer.seeks[-1] == (TWO, 0)
     assert let_go[-1] == Partition(TWO.topic, 1)

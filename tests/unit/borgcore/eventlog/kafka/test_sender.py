@@ -6,10 +6,10 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from borgcore.errors import EventLogError
-from borgcore.events import kafka_sender
-from borgcore.events.kafka_sender import KafkaSender
-from borgcore.events.log import Outgoing
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.kafka import sender as kafka_sender
+from borgcore.eventlog.kafka.sender import KafkaSender
+from borgcore.eventlog.protocol import Outgoing
+from borgcore.settings.sections import EventsSettings
 
 LARGE = b"too large"
 

@@ -6,9 +6,9 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from borgcore.errors import EventLogError, ServerError, SettingsError
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.events.streams import log_error, redis_settings
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.eventlog.streams.server import log_error, redis_settings
+from borgcore.settings.sections import EventsSettings
 
 
 def test_the_server_of_the_log_has_the_logs_password_certificate_and_timeout() -> None:
