@@ -78,3 +78,16 @@ def test_torch_is_a_dependency_of_the_agent_and_of_nothing_below() -> None:
 def test_every_decision_has_context_decision_and_price(page: Path) -> None:
     headings = re.findall(r"^## (\w+)", page.read_text(), re.MULTILINE)
     assert {"Context", "Decision", "Price"} <= set(headings)
+
+
+UNIT_TESTS = sorted(ROOT.glob("tests/unit/borg*/**/test_*.py"))
+
+
+@pytest.mark.parametrize("test", UNIT_TESTS, ids=lambda test: str(test.relative_to(ROOT / "tests" / "unit")))
+def test_unit_tests_mirror_the_source(test: Path) -> None:
+    """``tests/unit/<package>/<folder>/test_<module>[_<aspect>].py`` tests ``<package>/<folder>/<module>.py``."""
+    package, *folders, name = test.relative_to(ROOT / "tests" / "unit").parts
+    (source,) = (*ROOT.glob(f"libs/*/{package}"), *ROOT.glob(f"services/*/{package}"))
+    modules = {path.stem for path in source.joinpath(*folders).glob("*.py")}
+    words = name.removeprefix("test_").removesuffix(".py").split("_")
+    assert modules & {"_".join(words[:count]) for count in range(1, len(words) + 1)}

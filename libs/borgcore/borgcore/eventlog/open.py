@@ -1,15 +1,13 @@
-"""Which log: the URL says."""
+"""Open the event log that a URL names; aiokafka is imported only where it names Kafka."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from borgcore.events.kafka_check import check_kafka
-from borgcore.events.kafka_consumer import open_kafka_consumer
-from borgcore.events.kafka_sender import open_kafka_sender
-from borgcore.events.log import Consumer, Revoked, Sender
-from borgcore.events.stream_consumer import check_streams, open_stream_consumer
-from borgcore.events.stream_sender import open_stream_sender
-from borgcore.sections import EventsSettings
+from borgcore.eventlog.protocol import Consumer, Revoked, Sender
+from borgcore.eventlog.streams.consumer import check_streams, open_stream_consumer
+from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.settings.addresses import is_kafka
+from borgcore.settings.sections import EventsSettings
 
 
 def open_sender(settings: EventsSettings, run: str) -> AbstractAsyncContextManager[Sender]:
@@ -18,7 +16,11 @@ def open_sender(settings: EventsSettings, run: str) -> AbstractAsyncContextManag
     Raises:
         SettingsError: the URL is wrong.
     """
-    return open_kafka_sender(settings) if is_kafka(settings.url) else open_stream_sender(settings, run)
+    if is_kafka(settings.url):
+        from borgcore.eventlog.kafka.sender import open_kafka_sender  # noqa: PLC0415  # the extra kafka
+
+        return open_kafka_sender(settings)
+    return open_stream_sender(settings, run)
 
 
 def open_consumer(
@@ -34,6 +36,8 @@ def open_consumer(
         EventLogError: the log is absent or refuses us.
     """
     if is_kafka(settings.url):
+        from borgcore.eventlog.kafka.consumer import open_kafka_consumer  # noqa: PLC0415  # the extra kafka
+
         return open_kafka_consumer(settings, topics, group=group, member=member, revoked=revoked)
     return open_stream_consumer(settings, run, topics, group=group, member=member)
 
@@ -47,9 +51,8 @@ async def check_log(settings: EventsSettings, group: str | None = None) -> str:
         SettingsError: the URL is wrong.
         EventLogError: the log is absent, refuses us, is too old, or does not permit what a logshipper needs.
     """
-    return await (check_kafka(settings, group) if is_kafka(settings.url) else check_streams(settings))
+    if is_kafka(settings.url):
+        from borgcore.eventlog.kafka.check import check_kafka  # noqa: PLC0415  # the extra kafka
 
-
-def is_kafka(url: str) -> bool:
-    """Whether a URL names Kafka."""
-    return url.startswith(("kafka://", "kafka+ssl://"))
+        return await check_kafka(settings, group)
+    return await check_streams(settings)
