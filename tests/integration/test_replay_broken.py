@@ -11,10 +11,10 @@ from borgcore.errors import CorruptDataError
 from borgcore.replay import Replay, ReplaySettings, ReplaySpec, open_replay, read_stats
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=100, min_size=10, samples_per_insert=0.0)
-LIMIT_S = 20
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def text_of(redis: Redis, run: str) -> str:
 @pytest.mark.parametrize("lost", ["spec", "capacity", "indexed", "inserted", "sampled"])
 async def test_a_memory_that_lost_a_field_is_refused_by_name(replay: Replay, redis: Redis, run: str, lost: str) -> None:
     assert replay.inserted == 0
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         assert await redis.hdel(RunKeys(run).meta, lost) == 1
         with pytest.raises(CorruptDataError) as measured:
             await read_stats(redis, run)
@@ -51,7 +51,7 @@ async def test_a_memory_that_lost_a_field_is_refused_by_name(replay: Replay, red
 
 async def test_a_number_that_is_none_is_refused_by_name(replay: Replay, redis: Redis, run: str) -> None:
     assert replay.inserted == 0
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await redis.hset(RunKeys(run).meta, "inserted", "many")
         with pytest.raises(CorruptDataError, match="is not whole"):
             await read_stats(redis, run)
@@ -60,7 +60,7 @@ async def test_a_number_that_is_none_is_refused_by_name(replay: Replay, redis: R
 async def test_a_memory_that_loses_its_capacity_in_the_middle_ends_calls_by_name(
     replay: Replay, redis: Redis, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await redis.hdel(RunKeys(run).meta, "capacity")
         for call in (replay.stats, replay.wait_to_insert, lambda: replay.sample(4)):
             with pytest.raises(CorruptDataError, match="is not whole"):
@@ -68,5 +68,5 @@ async def test_a_memory_that_loses_its_capacity_in_the_middle_ends_calls_by_name
 
 
 async def test_of_a_run_without_a_memory_there_is_nothing_to_measure(redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         assert await read_stats(redis, run) is None

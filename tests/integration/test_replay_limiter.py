@@ -9,6 +9,7 @@ from borgcore.connection.client import open_redis
 from borgcore.errors import SettingsError
 from borgcore.replay import Replay, ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 # 8 samples per insert from 10 transitions on, 20 samples either way: 80 - 20 <= 8 * inserted - sampled <= 80 + 20
@@ -16,7 +17,6 @@ SETTINGS = ReplaySettings(
     capacity=100, min_size=10, samples_per_insert=8.0, error_buffer=20.0, limiter_timeout_s=0.05, limiter_poll_s=0.005
 )
 PATIENT = SETTINGS.model_copy(update={"limiter_timeout_s": 10.0})
-LIMIT_S = 20
 
 
 def transitions(count: int) -> list[Transition]:
@@ -42,7 +42,7 @@ async def learner(redis: Redis, run: str) -> AsyncIterator[Replay]:
 
 
 async def test_a_learner_too_far_ahead_is_told_to_wait(actor: Replay, learner: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await actor.push(transitions(10))
         await learner.sample(20)
         with pytest.raises(TimeoutError, match="20 samples of 10 inserts, 8 per insert are expected"):
@@ -56,7 +56,7 @@ async def test_a_learner_too_far_ahead_is_told_to_wait(actor: Replay, learner: R
 
 
 async def test_actors_too_far_ahead_are_told_to_wait(actor: Replay, learner: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await actor.push(transitions(12))
         assert await actor.wait_to_insert()
         assert actor.insert_wait_s == 0.0
@@ -70,7 +70,7 @@ async def test_actors_too_far_ahead_are_told_to_wait(actor: Replay, learner: Rep
 async def test_an_actor_that_gives_way_acts_only_where_the_others_leave_the_learner_short(
     actor: Replay, learner: Replay
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await actor.push(transitions(10))
         assert await actor.wait_to_insert(gives_way=True)
         await actor.push(transitions(1))  # 88 > 80, the middle
@@ -83,7 +83,7 @@ async def test_an_actor_that_gives_way_acts_only_where_the_others_leave_the_lear
 async def test_a_waiting_learner_goes_on_as_soon_as_an_actor_of_another_client_has_pushed(
     actor: Replay, redis: Redis, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, PATIENT) as learner, anyio.create_task_group() as group:
             group.start_soon(learner.sample, 4)
             while not learner.sample_waiting:
@@ -97,7 +97,7 @@ async def test_a_waiting_learner_goes_on_as_soon_as_an_actor_of_another_client_h
 async def test_a_waiting_actor_goes_on_as_soon_as_the_learner_of_another_client_has_sampled(
     learner: Replay, redis: Redis, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, PATIENT) as actor, anyio.create_task_group() as group:
             await actor.push(transitions(20))
             group.start_soon(actor.wait_to_insert)
@@ -122,7 +122,7 @@ async def test_two_clients_share_one_ratio(redis: Redis, run: str) -> None:
             # an actor may push between another's question and its push
             assert 60 <= difference + 4 <= 100 + 4 + 2 * 8
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_replay(redis, run, SPEC, PATIENT) as one,
             open_replay(redis, run, SPEC, PATIENT) as other,
@@ -135,7 +135,7 @@ async def test_two_clients_share_one_ratio(redis: Redis, run: str) -> None:
 
 async def test_waits_for_the_limiter_take_no_randomness(redis: Redis, run: str) -> None:
     ids = []
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         for waits in (False, True):
             settings = PATIENT.model_copy(update={"seed": 3})
             async with (
@@ -157,5 +157,5 @@ async def test_waits_for_the_limiter_take_no_randomness(redis: Redis, run: str) 
 
 
 async def test_a_batch_too_large_for_the_error_buffer_is_refused(learner: Replay) -> None:
-    with anyio.fail_after(LIMIT_S), pytest.raises(SettingsError, match="error_buffer: 20 samples"):
+    with anyio.fail_after(HANG_S), pytest.raises(SettingsError, match="error_buffer: 20 samples"):
         await learner.sample(64)

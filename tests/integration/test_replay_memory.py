@@ -12,10 +12,10 @@ from borgcore.errors import CorruptDataError, MismatchError, ReplayTooSmallError
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=100, min_size=10, samples_per_insert=0.0, seed=7, limiter_timeout_s=0.05)
-LIMIT_S = 20
 
 
 def transitions(count: int, k: int = 3, first: int = 0) -> list[Transition]:
@@ -41,7 +41,7 @@ async def replay(redis: Redis, run: str) -> AsyncIterator[Replay]:
 
 async def test_samples_are_the_transitions_that_were_pushed(replay: Replay) -> None:
     pushed = transitions(20) + transitions(20, k=1, first=20) + transitions(10, k=2, first=40)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         assert await replay.push(pushed) == 49
         batch = await replay.sample(64)
     for row, found in enumerate(batch.ids_B):
@@ -54,7 +54,7 @@ async def test_samples_are_the_transitions_that_were_pushed(replay: Replay) -> N
 
 
 async def test_the_oldest_transition_is_overwritten_when_the_memory_is_full(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(150))
         assert await replay.push(transitions(100, first=150)) == 249
         batch = await replay.sample(100)
@@ -68,7 +68,7 @@ async def test_the_oldest_transition_is_overwritten_when_the_memory_is_full(repl
 
 async def test_a_push_larger_than_one_call_arrives_whole_and_in_order(redis: Redis, run: str) -> None:
     settings = SETTINGS.model_copy(update={"capacity": 5_000})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, settings) as replay:
             assert await replay.push(transitions(2_345)) == 2_344
             batch = await replay.sample(2_000)
@@ -76,14 +76,14 @@ async def test_a_push_larger_than_one_call_arrives_whole_and_in_order(redis: Red
 
 
 async def test_pushing_nothing_stores_nothing(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         assert await replay.push([]) == -1
         assert (await replay.stats()).size == 0
 
 
 async def test_the_same_seed_and_memory_give_the_same_sample(redis: Redis, run: str) -> None:
     batches = []
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, SETTINGS) as filler:
             await filler.push(transitions(100))
         for seed in (7, 7, 8):
@@ -104,7 +104,7 @@ def chi_squared(ids: NDArray[np.int64], expected: NDArray[np.float64]) -> float:
 async def test_equal_priorities_are_drawn_uniformly(redis: Redis, run: str, alpha: float) -> None:
     settings = SETTINGS.model_copy(update={"alpha": alpha, "min_size": 100})
     draws = np.zeros(0, np.int64)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, settings) as replay:
             messages = replay.encode(transitions(100))
             for _ in range(30):
@@ -122,7 +122,7 @@ async def test_ranks_are_drawn_by_the_power_law_and_weighted_by_its_inverse(
     redis: Redis, run: str, alpha: float, alpha_end: float | None, progress: float
 ) -> None:
     settings = SETTINGS.model_copy(update={"alpha": alpha, "alpha_end": alpha_end, "beta_start": 1.0})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, settings) as replay:
             await replay.push([replace(one, priority=2.0**-i) for i, one in enumerate(transitions(20))])
             batches = [await replay.sample(500, progress=progress) for _ in range(4)]
@@ -138,7 +138,7 @@ async def test_ranks_are_drawn_by_the_power_law_and_weighted_by_its_inverse(
 
 async def test_once_alpha_has_fallen_to_nothing_priorities_do_not_count(redis: Redis, run: str) -> None:
     settings = SETTINGS.model_copy(update={"alpha_end": 0.0})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, settings) as replay:
             await replay.push([replace(one, priority=2.0**-i) for i, one in enumerate(transitions(20))])
             batches = [await replay.sample(500, progress=1.0) for _ in range(4)]
@@ -147,7 +147,7 @@ async def test_once_alpha_has_fallen_to_nothing_priorities_do_not_count(redis: R
 
 
 async def test_new_priorities_decide_what_is_drawn(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(50))
         await replay.reprioritise(np.arange(50), np.where(np.arange(50) == 17, 100.0, 1e-3))
         batch = await replay.sample(100)
@@ -156,14 +156,14 @@ async def test_new_priorities_decide_what_is_drawn(replay: Replay) -> None:
 
 
 async def test_ids_overwritten_or_never_issued_are_ignored_and_counted(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(130))
         assert await replay.reprioritise(np.array([-1, 0, 29, 30, 129, 130, 2**52]), np.ones(7)) == 2
     assert replay.stale == 5
 
 
 async def test_td_errors_that_are_not_finite_change_no_priority(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(20))
         with pytest.raises(CorruptDataError, match="1 of 2 are not finite"):
             await replay.reprioritise(np.array([1, 2]), np.array([1.0, np.nan]))
@@ -171,7 +171,7 @@ async def test_td_errors_that_are_not_finite_change_no_priority(replay: Replay) 
 
 async def test_a_batch_is_filled_in_place(replay: Replay) -> None:
     out = Batch.empty(SPEC, 16)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(20))
         assert await replay.sample(16, out) is out
         with pytest.raises(SettingsError, match="replay batch: 16 rows"):
@@ -179,7 +179,7 @@ async def test_a_batch_is_filled_in_place(replay: Replay) -> None:
 
 
 async def test_too_few_transitions_are_an_error_that_names_both_numbers(replay: Replay) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(9))
         with pytest.raises(ReplayTooSmallError, match=r"9 transitions are stored after 0.05 s, at least 10 are needed"):
             await replay.sample(4)
@@ -198,7 +198,7 @@ async def test_an_agent_that_differs_from_the_memory_is_refused_naming_both(
     replay: Replay, redis: Redis, run: str, changed: tuple[ReplaySpec, ReplaySettings], text: str
 ) -> None:
     assert replay.spec == SPEC
-    with anyio.fail_after(LIMIT_S), pytest.raises(MismatchError, match=text):
+    with anyio.fail_after(HANG_S), pytest.raises(MismatchError, match=text):
         async with open_replay(redis, run, *changed):
             pass
 
@@ -208,7 +208,7 @@ async def test_agents_that_start_at_once_share_one_memory(redis: Redis, run: str
         async with open_replay(redis, run, SPEC, SETTINGS) as replay:
             await replay.push(transitions(10, first=10 * number))
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await redis.function_flush()
         async with anyio.create_task_group() as group:
             for number in range(8):
@@ -219,7 +219,7 @@ async def test_agents_that_start_at_once_share_one_memory(redis: Redis, run: str
 
 async def test_corrupt_samples_are_replaced_by_good_ones_and_counted(replay: Replay, redis: Redis, run: str) -> None:
     keys = RunKeys(run)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(30))
         stored = await redis.hget(keys.slots, "29")
         assert isinstance(stored, bytes)
@@ -238,7 +238,7 @@ async def test_corrupt_samples_are_replaced_by_good_ones_and_counted(replay: Rep
 
 
 async def test_a_memory_without_one_good_sample_is_an_error(replay: Replay, redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await replay.push(transitions(10))
         for slot in range(10):
             await redis.hset(RunKeys(run).slots, str(slot), b"no transition")
@@ -247,7 +247,7 @@ async def test_a_memory_without_one_good_sample_is_an_error(replay: Replay, redi
 
 
 async def test_a_uniform_memory_keeps_no_priorities(redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, SETTINGS.model_copy(update={"alpha": 0.0})) as replay:
             await replay.push(transitions(50))
             assert await replay.reprioritise(np.arange(5), np.ones(5)) == 5
@@ -258,7 +258,7 @@ async def test_a_uniform_memory_keeps_no_priorities(redis: Redis, run: str) -> N
 
 async def test_transitions_that_do_not_fit_the_spec_are_refused(replay: Replay) -> None:
     wrong = Transition(np.zeros((7, 84, 84), np.uint8), 0, 0.0, 0.0, 3, 1.0)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         with pytest.raises(SettingsError, match=r"expected k 1..3 and uint8 \(7, 8, 6\)"):
             await replay.push([*transitions(200), wrong])
         assert (await replay.stats()).inserted == 0

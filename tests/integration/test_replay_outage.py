@@ -16,10 +16,10 @@ from borgcore.replay import Replay, ReplaySettings, ReplaySpec, Transition, open
 from borgcore.replay.library import NAME
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=1_000, min_size=10, samples_per_insert=0.0, seed=7)
-LIMIT_S = 30
 
 
 def transitions(count: int) -> list[Transition]:
@@ -41,7 +41,7 @@ async def redis(redis_settings: RedisSettings) -> AsyncIterator[Redis]:
 
 
 async def test_functions_flushed_in_the_middle_are_loaded_again(redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, SETTINGS) as replay:
             await replay.push(transitions(10))
             await redis.function_flush()
@@ -54,7 +54,7 @@ async def test_functions_flushed_in_the_middle_are_loaded_again(redis: Redis, ru
 
 async def test_a_memory_deleted_in_the_middle_is_started_again_and_logged(redis: Redis, run: str) -> None:
     keys = RunKeys(run)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, SETTINGS) as replay:
             await replay.push(transitions(20))
             await redis.delete(keys.slots, keys.priorities, keys.meta)
@@ -70,7 +70,7 @@ async def test_a_restarted_server_brings_the_memory_back_and_calls_in_between_wa
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_redis, appendonly="yes"))
     settings = RedisSettings(url=server.connection_url, timeout_s=0.5)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(settings) as redis, open_replay(redis, run, SPEC, SETTINGS) as replay:
             await replay.push(transitions(50))
             before = await replay.sample(32)
@@ -102,7 +102,7 @@ async def test_an_absent_server_ends_a_push_in_time_naming_its_address(
     server = await anyio.to_thread.run_sync(start_valkey)
     settings, port = RedisSettings(url=server.connection_url, timeout_s=0.1), server.port
     impatient = SETTINGS.model_copy(update={"push_timeout_s": 0.5, "sample_timeout_s": 0.5})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(settings) as redis, open_replay(redis, run, SPEC, impatient) as replay:
             await anyio.to_thread.run_sync(server.stop)
             with pytest.raises(TimeoutError, match=rf"push: no answer from Redis at 127.0.0.1:{port} within 0.5 s"):
@@ -116,7 +116,7 @@ async def test_a_full_server_refuses_pushes_by_name_and_still_gives_samples(
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_valkey, maxmemory="16mb"))
     small = SETTINGS.model_copy(update={"capacity": 5_000})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_redis(RedisSettings(url=server.connection_url)) as redis,
             open_replay(redis, run, SPEC, small) as replay,
@@ -130,7 +130,7 @@ async def test_a_full_server_refuses_pushes_by_name_and_still_gives_samples(
 
 async def test_a_server_that_became_a_replica_ends_a_push_by_name(start_redis: Callable[..., Any], run: str) -> None:
     server = await anyio.to_thread.run_sync(start_redis)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_redis(RedisSettings(url=server.connection_url)) as redis,
             open_replay(redis, run, SPEC, SETTINGS) as replay,
@@ -141,7 +141,7 @@ async def test_a_server_that_became_a_replica_ends_a_push_by_name(start_redis: C
 
 
 async def test_a_cancelled_sample_leaves_the_memory_usable(redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_replay(redis, run, SPEC, SETTINGS) as replay:
             await replay.push([replace(one, priority=float(i)) for i, one in enumerate(transitions(50))])
             for wait_s in np.linspace(0.0, 0.01, 25):

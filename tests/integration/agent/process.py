@@ -12,10 +12,11 @@ from anyio import to_thread
 from redis.asyncio import Redis
 
 from borgcore.run.reports import AgentReport, read_reports
+from tests.limits import STARTS_S
 
 RUN = "t"
 LOOK_S = 0.05
-LIMIT_S = 50.0  # of one wait; two busy cores start an agent in about ten seconds
+LEASE_S = 15.0  # on a busy machine a living agent may be silent for seconds
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class AgentProcess:
 StartAgent = Callable[..., AgentProcess]
 
 
-async def within(look: Callable[[], Awaitable[T | None]], limit_s: float = LIMIT_S) -> T:
+async def within(look: Callable[[], Awaitable[T | None]], limit_s: float = STARTS_S) -> T:
     """Look again and again until there is something to see; its limit is the test's failure."""
     with anyio.fail_after(limit_s):
         while True:
@@ -76,7 +77,7 @@ async def reports_of(redis: Redis) -> dict[int, AgentReport]:
 
 
 async def report_where(
-    redis: Redis, number: int, holds: Callable[[AgentReport], bool], limit_s: float = LIMIT_S
+    redis: Redis, number: int, holds: Callable[[AgentReport], bool], limit_s: float = STARTS_S
 ) -> AgentReport:
     """Wait for a report of agent ``number`` of which that holds."""
 

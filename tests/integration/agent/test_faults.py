@@ -10,11 +10,12 @@ from anyio import to_thread
 from redis.asyncio import Redis
 
 from borgcore.run.keys import RunKeys
+from tests.limits import LONG_TEST_TIMEOUT_S
 
 from .process import RUN, AgentProcess, StartAgent, report_where
 
 OFTEN = ("--learner.checkpoint-period-s", "0.5")
-pytestmark = pytest.mark.timeout(240)  # each start imports torch, on as few cores as there are
+pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # each start imports torch, on as few cores as there are
 
 
 async def trains_on(redis: Redis, updates: int = 0) -> int:

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 
 from borgcore.run.keys import RunKeys
 from borgcore.run.reports import mean_return
+from tests.limits import LONG_TEST_TIMEOUT_S
 
 from .process import RUN, StartAgent, report_where, reports_of, within
 
@@ -14,10 +15,10 @@ EPISODES = 100
 
 
 @pytest.mark.learning
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 async def test_two_agents_learn_catch_from_one_memory(start_agent: StartAgent, redis: Redis) -> None:
     for _ in range(2):
-        start_agent("--lease-s", "4")
+        start_agent()
 
     async def learned() -> tuple[int, float] | None:
         reports = await reports_of(redis)
@@ -26,11 +27,11 @@ async def test_two_agents_learn_catch_from_one_memory(start_agent: StartAgent, r
         assert updates <= UPDATES, f"{updates} updates and a mean return of {mean} over the last {EPISODES} episodes"
         return (updates, mean) if len(reports) == 2 and mean is not None and mean >= RETURN else None
 
-    updates, mean = await within(learned, limit_s=170.0)
+    updates, mean = await within(learned, limit_s=LONG_TEST_TIMEOUT_S)
     print(f"mean return {mean:.2f} after {updates} updates")  # noqa: T201  # what the margin is; shown on failure or by -s
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 async def test_once_alpha_has_fallen_to_nothing_learning_goes_on_and_priorities_rest(
     start_agent: StartAgent, redis: Redis
 ) -> None:

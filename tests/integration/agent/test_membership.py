@@ -7,11 +7,12 @@ from redis.asyncio import Redis
 
 from borgcore.run.keys import RunKeys
 from borgcore.run.reports import AgentReport
+from tests.limits import LONG_TEST_TIMEOUT_S
 
 from .process import RUN, StartAgent, report_where, reports_of, within
 
 KEYS = RunKeys(RUN)
-pytestmark = pytest.mark.timeout(240)  # each start imports torch, on as few cores as there are
+pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # each start imports torch, on as few cores as there are
 
 
 def learns(report: AgentReport) -> bool:
@@ -25,7 +26,7 @@ async def version_of(redis: Redis) -> int:
 async def test_two_agents_sort_themselves_out_and_where_the_learner_is_killed_the_other_goes_on(
     start_agent: StartAgent, redis: Redis
 ) -> None:
-    agents = [start_agent("--lease-s", "4") for _ in range(2)]  # the default lifetime of a lease
+    agents = [start_agent() for _ in range(2)]
     by_pid = {agent.pid: agent for agent in agents}
     first = await report_where(redis, 1, learns)
     second = await report_where(redis, 2, lambda report: report.weights_version > 20)
@@ -34,7 +35,7 @@ async def test_two_agents_sort_themselves_out_and_where_the_learner_is_killed_th
 
     by_pid[first.pid].kill()
     version = await version_of(redis)
-    report = await report_where(redis, 1, lambda report: report.pid == second.pid and learns(report), limit_s=10.0)
+    report = await report_where(redis, 1, lambda report: report.pid == second.pid and learns(report))
     assert report.learner is not None
     assert report.learner.updates >= version - 1
     later = await report_where(redis, 1, lambda report: report.weights_version > version + 20)

@@ -11,12 +11,13 @@ from borgagent.dqn.presets import PRESETS
 from borgcore.events.training import RunEnded
 from borgcore.replay import ReplaySettings, ReplaySpec, open_replay
 from borgcore.run.keys import RunKeys
+from tests.limits import LONG_TEST_TIMEOUT_S
 
 from .events import check_event, read_stream
 from .process import RUN, AgentProcess, StartAgent, report_where, reports_of
 
 KEYS = RunKeys(RUN)
-pytestmark = pytest.mark.timeout(240)  # each start imports torch, on as few cores as there are
+pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # each start imports torch, on as few cores as there are
 
 
 def checkpoints(folder: Path) -> list[str]:

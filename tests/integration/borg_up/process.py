@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from borgcore.run.folder import RunFolder
+from tests.limits import STARTS_S
 
-LIMIT_S = 30.0
 LOOK_S = 0.02
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Borg:
     def output(self) -> str:
         return (self.runs.parent / f"output-{self.process.pid}").read_text()
 
-    async def ended(self, limit_s: float = LIMIT_S) -> int:
+    async def ended(self, limit_s: float = STARTS_S) -> int:
         await wait_for(lambda: self.process.poll() is not None, limit_s)
         return self.process.returncode
 
@@ -128,12 +128,12 @@ async def wait_counted(redis: Redis, key: str, least: int) -> None:
         except (RedisError, OSError):  # not serving yet
             return 0
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(STARTS_S):
         while await count() < least:  # noqa: ASYNC110  # another process counts
             await anyio.sleep(LOOK_S)
 
 
-async def wait_for(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+async def wait_for(condition: Callable[[], bool], limit_s: float = STARTS_S) -> None:
     with anyio.fail_after(limit_s):
         while not await to_thread.run_sync(condition):  # noqa: ASYNC110  # another process makes it true
             await anyio.sleep(LOOK_S)

@@ -10,13 +10,15 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 from borgcli import main
-from borgcli.launch import group, last_events, supervisor
+from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
 program = sys.argv.pop(1)
 group._FIRST_BACKOFF_S = 0.05
 last_events._SILENT_S = 0.0
-last_events.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "30"))
+last_events.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "120"))
+session._ONE_PRESS_S = float(os.environ.get("TEST_BORG_ONE_PRESS_S", session._ONE_PRESS_S))
+supervisor.HELPER_GRACE_S = 120.0
 if "TEST_BORG_GRACE_S" in os.environ:
     group._LATE_S = 0.0
     supervisor.HELPER_GRACE_S = float(os.environ["TEST_BORG_GRACE_S"])
@@ -31,7 +33,7 @@ def staff(plan, redis):
     return ChildSpecs(agents, monitors, hire("logshipper.py", "the logshipper", folder.logshipper_log))
 
 def run_up(plan, display):
-    return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "10"))), display, staff)
+    return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "120"))), display, staff)
 
 main.run_up = run_up
 main.main()

@@ -11,14 +11,14 @@ import pytest
 from borgcore.replay import ReplayStats, read_stats
 from borgcore.run.record import read_record
 from borgcore.run.reports import AgentReport, read_reports
+from tests.limits import LONG_TEST_TIMEOUT_S, STARTS_S
 
 from .process import LOOK_S, Borg, Start, begin, children_of, read, wait_gone
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; only Linux ends orphans"),
-    pytest.mark.timeout(240),  # each start imports torch, on as few cores as there are
+    pytest.mark.timeout(LONG_TEST_TIMEOUT_S),  # each start imports torch, on as few cores as there are
 ]
-LEARNING_S = 90.0  # from the start of a borg to what a test waits for
 CATCH = ("--game", "catch", "--agents", "2")
 Seen = tuple[list[AgentReport], ReplayStats]
 
@@ -32,7 +32,7 @@ async def see(borg: Borg, condition: Callable[[Seen], bool]) -> Seen:
     await borg.serving()
     children = set()
     async with borg.redis() as redis:
-        with anyio.fail_after(LEARNING_S):
+        with anyio.fail_after(STARTS_S):
             while True:
                 children |= set(await read(lambda: children_of(borg.process.pid)))
                 reports = [report for report in await read_reports(redis, borg.run) if report.pid in children]
@@ -44,7 +44,7 @@ async def see(borg: Borg, condition: Callable[[Seen], bool]) -> Seen:
 
 async def test_catch_is_learnt_by_two_agents_and_a_resumed_run_goes_on_where_it_was(start: Start) -> None:
     borg = await begin(start, None, *CATCH, "--until-return", "0.5")
-    assert await borg.ended(LEARNING_S) == 0
+    assert await borg.ended(STARTS_S) == 0
     assert "the mean return over the newest 20 episodes is" in await read(borg.output)
     assert (await read(lambda: read_record(borg.folder))).state.startswith("the mean return")
 
@@ -80,7 +80,7 @@ async def test_what_an_agent_refuses_is_borgs_error_in_one_line(
     start: Start, tmp_path: Path, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
     borg = await begin(start, None, "--agents", "1", *arguments)
-    assert await borg.ended(LEARNING_S) == code
+    assert await borg.ended(STARTS_S) == code
     output = await read(borg.output)
     assert "Traceback" not in output
     await borg.writes(text)

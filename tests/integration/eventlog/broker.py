@@ -11,8 +11,7 @@ from anyio import CancelScope, to_thread
 
 from borgcore.eventlog.kafka.client import probe
 from borgcore.settings.sections import EventsSettings
-
-START_LIMIT_S = 60.0
+from tests.limits import HANG_S
 
 
 @asynccontextmanager
@@ -20,7 +19,7 @@ async def run_broker(folder: Path, libs: Path, properties: str, settings: Events
     """Run a broker on the data of one that the script has started and stopped, until it answers ``settings``."""
     broker = await to_thread.run_sync(_start, folder, libs, properties)
     try:
-        with anyio.fail_after(START_LIMIT_S):
+        with anyio.fail_after(HANG_S):
             while True:
                 try:
                     await probe(settings)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import anyio
 
 from borgcore.eventlog.protocol import Chunk, Consumer, Outgoing, Partition, Position, Sender
+from tests.limits import HANG_S
 
-LIMIT_S = 30
 TRAINING, MEMORY = "training_log", "memory_monitoring"
 TOPICS = (TRAINING, MEMORY)
 
@@ -32,7 +32,7 @@ async def report_trimmed(sender: Sender) -> Mapping[str, int]:
 async def fetch_all(consumer: Consumer, records: int, at_once: int = 1_000) -> list[Chunk]:
     """Fetches until so many records are there."""
     chunks: list[Chunk] = []
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         while sum(len(chunk.positions) for chunk in chunks) < records:
             chunks += await consumer.fetch(at_once, 0.2)
     return chunks

@@ -15,6 +15,7 @@ from borgcore.eventlog.kafka.check import check_kafka
 from borgcore.eventlog.kafka.client import ensure_topics, open_admin
 from borgcore.eventlog.open import check_log
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
 from tests.named_servers import ScriptedServer
 
 from .broker import run_broker
@@ -22,13 +23,13 @@ from .broker import run_broker
 TOPIC, GROUP = 2, 3  # Kafka's ResourceType
 LITERAL, ALLOW = 3, 3
 READ, WRITE, CREATE, DESCRIBE = 3, 4, 5, 8
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 
 
 async def test_what_is_there_is_said_with_its_version_and_what_is_missing_is_not_created(kafka: EventsSettings) -> None:
     where = f"Kafka at {kafka.url.removeprefix('kafka://')}, 1 broker, version 4.0 or newer"
     names = [kafka.prefix + topic for topic in ("training_log", "memory_monitoring", "dead_letter")]
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         for _ in range(2):
             assert await check_log(kafka, "nobody-yet") == f"{where}; topics to be created: {', '.join(names)}"
         await ensure_topics(kafka, ["training_log", "dead_letter"])
@@ -38,7 +39,7 @@ async def test_what_is_there_is_said_with_its_version_and_what_is_missing_is_not
 
 
 async def test_missing_topics_that_cannot_be_created_are_said(kafka: EventsSettings) -> None:
-    with anyio.fail_after(30), pytest.raises(EventLogError, match="missing: InvalidReplicationFactorError"):
+    with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match="missing: InvalidReplicationFactorError"):
         await check_log(kafka.model_copy(update={"replication": 7}))
 
 
@@ -75,7 +76,7 @@ async def test_every_permission_that_is_missing_is_named_at_once(
 
     async def finds(text: str) -> None:
         """Wait until it does: the broker heeds a rule a little later than it has taken it."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             while True:
                 try:
                     found = await check_kafka(user, "g")

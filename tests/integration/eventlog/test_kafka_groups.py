@@ -12,6 +12,7 @@ from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.eventlog.protocol import Partition
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 from .kafka_log import Reader, events, join
 
@@ -37,7 +38,7 @@ async def test_two_members_share_and_what_is_under_way_is_committed_before_it_is
         first_values += reader.values
         assert order == []
         async with AsyncExitStack() as stack:
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANG_S):
                 async with anyio.create_task_group() as group:
                     group.start_soon(_fetch_until_revoked, reader, order)
                     two = Reader(await stack.enter_async_context(join(kafka, member="two")))
@@ -46,7 +47,7 @@ async def test_two_members_share_and_what_is_under_way_is_committed_before_it_is
             assert order == ["revoked 6", "committed", "joined"]
             late = events(200, "late", keys=50)
             await sender.send(late)
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANG_S):
                 while len(reader.values) + len(two.values) < 400:
                     await reader.fetch()
                     await two.fetch()
@@ -68,13 +69,13 @@ async def test_late_commits_of_partitions_that_are_anothers_by_now_are_left_out(
         await reader.read(100)
         async with AsyncExitStack() as stack:
             joined: list[str] = []
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANG_S):
                 async with anyio.create_task_group() as group:
                     group.start_soon(_fetch_until_revoked, Reader(one), joined)
                     two = Reader(await stack.enter_async_context(join(kafka, member="two")))
                     joined.append("joined")
             await one.commit(reader.upto)
-            with anyio.fail_after(20):
+            with anyio.fail_after(HANG_S):
                 while len(two.values) + len(reader.values) < 200:  # nothing was committed: all comes again
                     await two.fetch()
                     await reader.fetch()
@@ -84,7 +85,7 @@ async def test_a_successor_of_the_same_name_takes_over_and_the_first_one_ends(ka
     async with open_kafka_sender(kafka) as sender, join(kafka) as one, join(kafka) as two:
         await sender.send(events(50))
         old, new = Reader(one), Reader(two)
-        with anyio.fail_after(30), pytest.raises(EventLogError) as caught:
+        with anyio.fail_after(HANG_S), pytest.raises(EventLogError) as caught:
             await old.fetch_for_ever()
         address = kafka.url.removeprefix("kafka://")
         assert str(caught.value) == (
@@ -127,5 +128,5 @@ async def test_what_revoked_raises_comes_out_of_fetch(kafka: EventsSettings) -> 
         await reader.fetch()
         async with AsyncExitStack() as stack, anyio.create_task_group() as group:
             group.start_soon(stack.enter_async_context, join(kafka, member="two"))
-            with anyio.fail_after(30), pytest.raises(ZeroDivisionError):
+            with anyio.fail_after(HANG_S), pytest.raises(ZeroDivisionError):
                 await reader.fetch_for_ever()

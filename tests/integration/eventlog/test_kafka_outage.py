@@ -21,11 +21,12 @@ from borgcore.eventlog.kafka.check import check_kafka
 from borgcore.eventlog.kafka.sender import KafkaSender, open_kafka_sender
 from borgcore.eventlog.protocol import Outgoing
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
 
 from .broker import run_broker
 from .kafka_log import Reader, events, join
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 
 
 async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(private_kafka: Any) -> None:
@@ -41,9 +42,9 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
             await _send(sender, events(500, "read in part"), acknowledged)
             await to_thread.run_sync(private_kafka.kill)
             for _ in range(2):
-                with anyio.fail_after(20), pytest.raises(EventLogError, match=f"Kafka at {private_kafka.address} "):
+                with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match=f"Kafka at {private_kafka.address} "):
                     await sender.send(events(1, "lost"))
-            with anyio.fail_after(20):
+            with anyio.fail_after(HANG_S):
                 with pytest.raises(EventLogError):
                     await consumer.lag()
                 with pytest.raises(EventLogError):
@@ -56,7 +57,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(priv
                 assert consumer.outage.startswith(f"Kafka at {private_kafka.address} cannot be reached: ")
             await to_thread.run_sync(private_kafka.start)
             await _send(sender, events(500, "after"), acknowledged)
-            with anyio.fail_after(40):
+            with anyio.fail_after(HANG_S):
                 while set(acknowledged) - set(reader.values):
                     await reader.fetch()
                 await consumer.send_dead_letters([b"letter"])
@@ -93,7 +94,7 @@ async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
 
 async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[bytes]) -> None:
     """As the publisher does: again until the log has it."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(HANG_S):
         while True:
             try:
                 await sender.send(batch)

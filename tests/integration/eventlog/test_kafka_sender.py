@@ -16,6 +16,7 @@ from borgcore.eventlog.open import open_consumer, open_sender
 from borgcore.eventlog.protocol import Outgoing
 from borgcore.events.schema import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings, SaslMechanism
+from tests.limits import HANG_S
 
 from .kafka_log import Reader, events, ignore, join
 
@@ -27,7 +28,7 @@ async def test_events_come_out_as_they_went_in_and_those_of_one_key_in_order(kaf
         open_consumer(kafka, "run", TOPICS, group="g" + kafka.prefix, member="one", revoked=ignore) as consumer,
     ):
         for start in range(0, len(sent), 500):
-            with anyio.fail_after(20):
+            with anyio.fail_after(HANG_S):
                 await sender.send(sent[start : start + 500])
         reader = Reader(consumer)
         await reader.read(len(sent))
@@ -47,10 +48,10 @@ async def test_missing_topics_are_created_with_the_partitions_wanted_and_existin
     kafka: EventsSettings,
 ) -> None:
     async with open_kafka_sender(kafka.model_copy(update={"partitions": 5})) as sender:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             await sender.send(events(1))
     async with open_kafka_sender(kafka.model_copy(update={"partitions": 2})) as sender:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             await sender.send(events(1))
     async with open_admin(kafka) as admin:
         found = await admin.describe_topics([kafka.prefix + topic for topic in (*TOPICS, DEAD_LETTER)])
@@ -59,7 +60,7 @@ async def test_missing_topics_are_created_with_the_partitions_wanted_and_existin
 
 async def test_a_topic_that_kafka_does_not_let_us_create_is_named_with_kafkas_reason(kafka: EventsSettings) -> None:
     async with open_kafka_sender(kafka.model_copy(update={"replication": 7})) as sender:
-        with anyio.fail_after(20), pytest.raises(EventLogError) as caught:
+        with anyio.fail_after(HANG_S), pytest.raises(EventLogError) as caught:
             await sender.send(events(1))
     assert str(caught.value).startswith(
         f"{kafka.url.replace('kafka://', 'Kafka at ')} does not let us create the topic"
@@ -77,7 +78,7 @@ async def test_a_user_is_known_by_every_mechanism(
     address, user, password = kafka_sasl
     login = {"url": f"kafka://{address}", "user": user, "password": password, "sasl": mechanism}
     settings = kafka.model_copy(update=login)
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         assert (await check_kafka(settings, "group")).startswith(f"Kafka at {address}, 1 broker, version ")
         async with (
             open_kafka_sender(settings) as sender,
@@ -95,7 +96,7 @@ async def test_a_wrong_password_is_said_without_it(
     login = {"user": user, "password": SecretStr("not-the-secret"), "sasl": mechanism}
     settings = EventsSettings.model_validate({"url": f"kafka://{address}", **login})
     expected = f"Kafka at {address} refused the user or the password; check BORG_EVENTS_USER and BORG_EVENTS_PASSWORD"
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         with pytest.raises(EventLogError) as caught:
             await check_kafka(settings, None)
         assert str(caught.value) == expected
@@ -111,13 +112,13 @@ async def test_a_wrong_password_is_said_without_it(
 
 async def test_a_port_that_speaks_something_else_is_said(kafka_sasl: tuple[str, str, SecretStr]) -> None:
     settings = EventsSettings(url=f"kafka://{kafka_sasl[0]}", timeout_s=2.0)  # SASL is expected there
-    with anyio.fail_after(20), pytest.raises(EventLogError, match=f"Kafka at {kafka_sasl[0]} cannot be reached: "):
+    with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match=f"Kafka at {kafka_sasl[0]} cannot be reached: "):
         await check_kafka(settings, None)
 
 
 async def test_an_absent_kafka_is_said_in_time(unused_port: int) -> None:
     settings = EventsSettings(url=f"kafka://127.0.0.1:{unused_port}", timeout_s=1.0)
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         async with open_kafka_sender(settings) as sender:
             with pytest.raises(EventLogError, match=f"Kafka at 127.0.0.1:{unused_port} cannot be reached: "):
                 await sender.send(events(1))
@@ -132,14 +133,14 @@ async def test_a_kafka_that_never_answers_is_said_in_time() -> None:
         silent.listen()
         settings = EventsSettings(url=f"kafka://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
         async with open_kafka_sender(settings) as sender:
-            with anyio.fail_after(5), pytest.raises(EventLogError, match="gave no answer in time"):
+            with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match="gave no answer in time"):
                 await sender.send(events(1))
 
 
 async def test_a_letter_that_kafka_finds_too_large_is_said_and_the_next_one_goes(kafka: EventsSettings) -> None:
     noise = orjson.dumps([n * 7919 % 1_000_003 for n in range(700_000)])
     async with open_kafka_sender(kafka) as sender:
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANG_S):
             with pytest.raises(EventLogError, match="MessageSizeTooLarge"):
                 await sender.send([Outgoing(DEAD_LETTER, b"k", noise)])
             await sender.send(events(1))
@@ -148,7 +149,7 @@ async def test_a_letter_that_kafka_finds_too_large_is_said_and_the_next_one_goes
 
 async def test_what_was_cancelled_in_the_middle_is_sent_again_by_a_new_producer(kafka: EventsSettings) -> None:
     async with open_kafka_sender(kafka) as sender:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             await sender.send(events(1))
             with anyio.move_on_after(0) as cancelled:
                 await sender.send(events(500, "cancelled"))
@@ -156,7 +157,7 @@ async def test_what_was_cancelled_in_the_middle_is_sent_again_by_a_new_producer(
             await sender.send(events(500, "again", keys=1))
         async with join(kafka, ["training_log"]) as consumer:
             reader = Reader(consumer)
-            with anyio.fail_after(20):
+            with anyio.fail_after(HANG_S):
                 while sum(value is not None and value.startswith(b"again") for value in reader.values) < 500:
                     await reader.fetch()
     again = [value for value in reader.values if value is not None and value.startswith(b"again")]

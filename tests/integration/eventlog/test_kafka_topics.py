@@ -12,6 +12,7 @@ from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.eventlog.protocol import Outgoing, Partition
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 from .kafka_log import Reader, join
 
@@ -26,7 +27,7 @@ def of_one_key(count: int, name: str) -> list[Outgoing]:
 
 async def replace_topic(settings: EventsSettings) -> None:
     topic = f"{settings.prefix}training_log"
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         async with open_admin(settings) as admin:
             await admin.delete_topics([topic])
             reply = await admin.create_topics([NewTopic(topic, len(PARTITIONS), 1)])
@@ -35,7 +36,7 @@ async def replace_topic(settings: EventsSettings) -> None:
 
 
 async def send(settings: EventsSettings, count: int, name: str) -> list[bytes]:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         async with open_kafka_sender(settings) as sender:
             await sender.send(of_one_key(count, name))
     return [event.value for event in of_one_key(count, name)]

@@ -13,12 +13,13 @@ from borgcore.eventlog.streams.sender import open_stream_sender
 from borgcore.eventlog.streams.server import backlog
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
+from tests.limits import HANG_S
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
+from .stream_log import MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 
 async def test_what_is_sent_is_read_in_order_with_its_time(settings: EventsSettings, run: str, redis: Redis) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         before_s = (await redis.time())[0]
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(300)) + numbered(MEMORY, range(5)))
@@ -39,7 +40,7 @@ async def test_what_is_sent_is_read_in_order_with_its_time(settings: EventsSetti
 async def test_no_more_records_come_than_were_asked_for_and_each_topic_has_its_turn(
     settings: EventsSettings, run: str, at_once: int
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -55,20 +56,20 @@ async def test_a_fetch_that_waits_returns_as_soon_as_an_event_comes(settings: Ev
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(MEMORY, [7]))
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
             started = anyio.current_time()
             assert await consumer.fetch(10, 0.05) == []
             assert anyio.current_time() - started >= 0.05
             async with anyio.create_task_group() as group:
                 group.start_soon(send)
-                assert numbers_in(await consumer.fetch(10, LIMIT_S), MEMORY) == [7]
+                assert numbers_in(await consumer.fetch(10, HANG_S), MEMORY) == [7]
 
 
 async def test_a_record_that_is_not_ours_has_no_value_and_keeps_its_place(
     settings: EventsSettings, run: str, redis: Any
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         foreign = await redis.xadd(RunKeys(run).events(TRAINING), {"w": "x"})
         async with (
             open_stream_sender(settings, run) as sender,
@@ -85,7 +86,7 @@ async def test_a_record_that_is_not_ours_has_no_value_and_keeps_its_place(
 async def test_nothing_is_fetched_while_paused_and_a_waiting_fetch_wakes_at_resume(
     settings: EventsSettings, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -98,7 +99,7 @@ async def test_nothing_is_fetched_while_paused_and_a_waiting_fetch_wakes_at_resu
             assert anyio.current_time() - started >= 0.1
             async with anyio.create_task_group() as group:
                 group.start_soon(_resume_later, consumer)
-                assert numbers_in(await consumer.fetch(10, LIMIT_S)) == [0, 1, 2]
+                assert numbers_in(await consumer.fetch(10, HANG_S)) == [0, 1, 2]
 
 
 async def _resume_later(consumer: Consumer) -> None:
@@ -107,7 +108,7 @@ async def _resume_later(consumer: Consumer) -> None:
 
 
 async def test_lag_and_backlog_count_what_is_not_acknowledged(settings: EventsSettings, run: str, redis: Redis) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         assert await backlog(redis, run, "g") == 0
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(30)) + numbered(MEMORY, range(12)))
@@ -129,7 +130,7 @@ async def test_the_backlog_ends_at_zero_also_where_entries_were_deleted(
     settings: EventsSettings, run: str, redis: Redis, deleted: int
 ) -> None:
     key = RunKeys(run).events(TRAINING)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         ids = [await redis.xadd(key, {"v": str(number)}) for number in range(10)]
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
             await redis.xdel(key, ids[deleted])
@@ -145,7 +146,7 @@ async def test_replies_of_large_entries_are_short_and_those_of_small_ones_long(
     settings: EventsSettings, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch_size, "REPLY_BYTES", 100_000)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             for first in range(0, 200, 50):
                 values = [b"%d" % number + b" " * 20_000 for number in range(first, first + 50)]
@@ -170,7 +171,7 @@ async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
     redis_settings: RedisSettings, run: str, redis: Any
 ) -> None:
     settings = EventsSettings(url=redis_settings.url, stream_cap=3)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
             await consumer.send_dead_letters([b"one", b"two"])
             await consumer.send_dead_letters([b"three", b"four"])
@@ -181,7 +182,7 @@ async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
 
 
 async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, run: str, redis: Any) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
             await consumer.send_dead_letters([b"%d" % number for number in range(1_005)])
         entries = await redis.xrange(RunKeys(run).events("dead_letter"))
@@ -191,7 +192,7 @@ async def test_letters_have_a_smaller_cap_than_events(settings: EventsSettings, 
 
 
 async def test_a_position_that_is_not_held_commits_nothing(settings: EventsSettings, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -203,7 +204,7 @@ async def test_a_position_that_is_not_held_commits_nothing(settings: EventsSetti
 
 
 async def test_the_server_is_named_with_its_version(settings: EventsSettings) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         words = await check_log(settings)
     assert words.split(" at ")[0].split(" ")[0] in {"Valkey", "Redis"}
     assert words.endswith(settings.url.removeprefix("redis://"))
@@ -212,7 +213,7 @@ async def test_the_server_is_named_with_its_version(settings: EventsSettings) ->
 async def test_an_absent_server_is_said_at_opening(unused_port: int, run: str) -> None:
     settings = EventsSettings(url=f"redis://:hidden@127.0.0.1:{unused_port}", timeout_s=0.2)
     expected = rf"^event log: Redis at 127\.0\.0\.1:{unused_port} cannot be reached: "
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         with pytest.raises(EventLogError, match=expected):
             await check_log(settings)
         with pytest.raises(EventLogError, match=expected):

@@ -8,8 +8,9 @@ from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.eventlog.streams.sender import open_stream_sender
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
+from tests.limits import HANG_S
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
+from .stream_log import MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 DEAD_S = 0.5
 
@@ -17,7 +18,7 @@ DEAD_S = 0.5
 async def test_a_successor_of_the_same_name_gets_what_was_pending_first_and_exactly_once(
     settings: EventsSettings, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(50)) + numbered(MEMORY, range(3)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
@@ -37,7 +38,7 @@ async def test_a_successor_of_the_same_name_gets_what_was_pending_first_and_exac
 
 
 async def test_each_of_two_groups_gets_everything(settings: EventsSettings, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="one", member="m") as one,
@@ -54,7 +55,7 @@ async def test_each_of_two_groups_gets_everything(settings: EventsSettings, run:
 async def test_living_members_keep_what_they_hold_however_long_also_while_paused(
     settings: EventsSettings, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="a", dead_after_s=DEAD_S) as a,
@@ -73,7 +74,7 @@ async def test_living_members_keep_what_they_hold_however_long_also_while_paused
 async def test_a_dead_members_entries_go_to_one_living_member_and_are_committed_in_its_order(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(30)) + numbered(MEMORY, range(4)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as dead:
@@ -101,7 +102,7 @@ async def test_what_a_dead_member_held_and_the_cap_removed_stalls_nothing(
     redis_settings: RedisSettings, run: str
 ) -> None:
     settings = EventsSettings(url=redis_settings.url, stream_cap=5)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(5)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as dead:
@@ -126,7 +127,7 @@ async def test_members_that_share_die_and_come_back_commit_everything_exactly_on
     async def live(member: str, chance: random.Random) -> None:
         while len(done) < count:
             async with open_stream_consumer(
-                settings, run, TOPICS, group="g", member=member, dead_after_s=LIMIT_S
+                settings, run, TOPICS, group="g", member=member, dead_after_s=HANG_S
             ) as consumer:
                 for _ in range(chance.randint(1, 6)):
                     chunks = await consumer.fetch(chance.randint(1, 120), 0.05)
@@ -138,7 +139,7 @@ async def test_members_that_share_die_and_come_back_commit_everything_exactly_on
             held.pop(member, None)
 
     held: dict[str, list[int]] = {}
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender, anyio.create_task_group() as members:
             for seed, member in enumerate(("a", "b", "c")):
                 members.start_soon(live, member, random.Random(seed))

@@ -12,8 +12,9 @@ from borgcore.eventlog.streams.group import Claim, Entry, StreamGroup
 from borgcore.eventlog.streams.sender import open_stream_sender
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
-from .stream_log import LIMIT_S, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
+from .stream_log import TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in
 
 DEAD_S = 0.5
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class LossyGroup(StreamGroup):
 async def test_entries_whose_delivery_was_lost_on_the_way_are_handed_out_once(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(20)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="dead") as dead:
@@ -84,11 +85,11 @@ async def test_what_is_committed_during_a_look_at_what_is_pending_is_not_handed_
     async def look() -> None:
         chunks.extend(await consumer.fetch(10, 0.1))
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await group.create()
             await sender.send(numbered(TRAINING, range(5)))
-        consumer = StreamConsumer(group, settings, dead_after_s=LIMIT_S)
+        consumer = StreamConsumer(group, settings, dead_after_s=HANG_S)
         held = await fetch_all(consumer, 5)
         with anyio.move_on_after(0.01):
             await consumer.fetch(10, 1.0)  # cancelled: what is pending is looked at again
@@ -108,7 +109,7 @@ async def test_fetches_cancelled_at_any_moment_lose_nothing_and_double_nothing(
     settings: EventsSettings, run: str
 ) -> None:
     chunks = []
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,

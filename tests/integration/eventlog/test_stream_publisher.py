@@ -14,8 +14,9 @@ from borgcore.eventlog.publisher import open_publisher
 from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, fetch_all
+from .stream_log import MEMORY, TOPICS, TRAINING, fetch_all
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def ended(number: int) -> RunEnded:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         while not condition():  # noqa: ASYNC110  # a publisher's state has no event
             await anyio.sleep(0.01)
 
@@ -46,7 +47,7 @@ def decoded(chunks: list[Chunk], topic: str) -> list[dict[str, object]]:
 async def test_a_publisher_outlasts_its_server_and_publishes_exactly_what_it_dropped(
     own_settings: EventsSettings, run: str, valkey: ValkeyServer
 ) -> None:
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(own_settings, run, "agent") as events:
             for number in range(50):
                 events.publish(ended(number))
@@ -78,7 +79,7 @@ async def test_a_publisher_outlasts_its_server_and_publishes_exactly_what_it_dro
 async def test_a_publisher_whose_server_is_absent_from_the_start_loses_nothing_that_fits(
     own_settings: EventsSettings, run: str, start_valkey: Callable[..., ValkeyServer], short_folder: Path
 ) -> None:
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(own_settings, run, "agent") as events:
             for number in range(100):
                 events.publish(ended(number))
@@ -95,7 +96,7 @@ async def test_a_publisher_says_what_the_cap_removed(
     settings: EventsSettings, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "TRIM_LOOK_S", 0.0)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         capped = settings.model_copy(update={"stream_cap": 40})
         async with open_publisher(capped, run, "agent") as events:
             for number in range(100):

@@ -11,8 +11,9 @@ from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.eventlog.streams.sender import StreamSender, open_stream_sender
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
+from tests.limits import HANG_S
 
-from .stream_log import LIMIT_S, MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
+from .stream_log import MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 CAP = 50
 
@@ -39,7 +40,7 @@ async def told(redis: Any, run: str) -> dict[str, list[int]]:
 async def test_past_the_cap_the_oldest_go_and_are_counted_exactly_once_by_topic(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
             await sender.send(numbered(TRAINING, range(CAP)) + numbered(MEMORY, range(CAP + 3)))
             assert await report_trimmed(sender) == {MEMORY: 3}
@@ -59,7 +60,7 @@ async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
     async def tell(sender: StreamSender) -> None:
         found.extend((await report_trimmed(sender)).values())
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender, open_stream_sender(settings, run) as other:
             await sender.send(numbered(TRAINING, range(CAP + 7)) + numbered(MEMORY, range(CAP + 3)))
             async with anyio.create_task_group() as group:
@@ -86,7 +87,7 @@ async def test_a_reply_that_is_lost_while_it_is_told_neither_loses_nor_doubles_w
                 raise EventLogError("lost")
             return replies
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(CAP + 7)))
             with pytest.raises(EventLogError, match="lost"):
@@ -104,7 +105,7 @@ async def test_what_was_trimmed_while_it_is_told_is_told_by_the_next_look(
             await sender.send(numbered(TRAINING, range(2)))
             return replies
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(CAP + 7)))
             assert await report_trimmed(BusySender(redis, run, RedisSettings(), CAP)) == {TRAINING: 7}
@@ -115,7 +116,7 @@ async def test_what_was_trimmed_while_it_is_told_is_told_by_the_next_look(
 async def test_acknowledged_entries_go_uncounted_before_any_other(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -133,7 +134,7 @@ async def test_acknowledged_entries_go_uncounted_before_any_other(
 async def test_all_that_was_read_and_acknowledged_leaves_an_empty_stream(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -157,7 +158,7 @@ async def test_all_that_was_read_and_acknowledged_leaves_an_empty_stream(
 async def test_the_slowest_group_and_the_slowest_member_hold_the_trim(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="slow") as slow,
@@ -183,7 +184,7 @@ async def test_the_slowest_group_and_the_slowest_member_hold_the_trim(
 async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_stream_sender(settings, run) as sender:
             await sender.send(numbered(TRAINING, range(10)))
             async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
@@ -203,7 +204,7 @@ async def test_entries_trimmed_while_pending_are_counted_and_stall_nothing(
 async def test_a_reader_that_was_overtaken_by_the_cap_commits_what_it_holds(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
             open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer,
@@ -227,7 +228,7 @@ async def test_ids_larger_than_luas_numbers_are_compared_exactly(
 ) -> None:
     ids = ["5-9007199254740993", "5-9007199254740994", "18014398509481985-0", "18014398509481986-0"]
     key = RunKeys(run).events(TRAINING)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         for number, entry in enumerate(ids):
             await redis.xadd(key, {"v": str(number)}, id=entry)
         async with (

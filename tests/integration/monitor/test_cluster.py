@@ -19,9 +19,10 @@ from borgcore.replay import open_replay
 from borgcore.run.keys import RunKeys
 from borgcore.run.leases import claim
 from borgmonitor.service import Monitor
+from tests.limits import HANG_S
 
 from .conftest import MEMORY, SPEC, transitions
-from .watch import LIMIT_S, LOOK_S, watching
+from .watch import LOOK_S, watching
 
 SLOTS = 16_384
 OPTIONS = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "appendonly": "no"}
@@ -88,7 +89,7 @@ async def follows(replica: Redis) -> None:
 async def cluster(start_valkey: Callable[..., ValkeyServer]) -> AsyncIterator[Cluster]:
     servers = [await to_thread.run_sync(partial(start_valkey, **OPTIONS)) for _ in range(3)]
     clients = [Redis.from_url(server.connection_url, protocol=2) for server in servers]
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await join(clients, [server.port for server in servers])
     yield Cluster(servers, clients)
     for client in clients:
@@ -97,7 +98,7 @@ async def cluster(start_valkey: Callable[..., ValkeyServer]) -> AsyncIterator[Cl
 
 async def test_every_primary_is_sampled_and_the_memory_where_the_run_lives(cluster: Cluster, run: str) -> None:
     owner = cluster.owner_of(run)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_replay(cluster.clients[owner], run, SPEC, MEMORY) as replay,
             watching(cluster.servers[(owner + 1) % 3].connection_url, run) as watch,
@@ -117,7 +118,7 @@ async def test_every_primary_is_sampled_and_the_memory_where_the_run_lives(clust
 
 
 async def test_a_period_takes_one_round_trip_to_each_node(cluster: Cluster, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(cluster.servers[0].connection_url, run) as watch:
             await watch.poll()
             for client in cluster.clients:
@@ -133,7 +134,7 @@ async def test_a_period_takes_one_round_trip_to_each_node(cluster: Cluster, run:
 async def test_a_slot_that_moves_is_followed(cluster: Cluster, run: str) -> None:
     owner = cluster.owner_of(run)
     target = (owner + 1) % 3
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(cluster.servers[owner].connection_url, run) as watch:
             await watch.poll()
             await cluster.move(run, target)
@@ -152,7 +153,7 @@ async def test_a_node_that_joins_is_watched_and_one_that_is_forgotten_is_not(
     cluster: Cluster, start_valkey: Callable[..., ValkeyServer], run: str
 ) -> None:
     fourth = await to_thread.run_sync(partial(start_valkey, **OPTIONS))
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with watching(cluster.servers[0].connection_url, run) as watch:
             assert len(await watch.poll()) == 3
             await tell(cluster.clients[0], "MEET", "127.0.0.1", fourth.port)
@@ -176,7 +177,7 @@ def samples_of(monitor: Monitor) -> list[str]:
 
 async def test_one_lost_node_is_said_and_the_others_are_sampled_on(cluster: Cluster, run: str) -> None:
     lost = cluster.owner_of(run)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(cluster.servers[lost].connection_url, run) as watch:
             await watch.poll()
             address, *others = [cluster.addresses[lost], *cluster.addresses[:lost], *cluster.addresses[lost + 1 :]]
@@ -196,7 +197,7 @@ async def test_a_failover_is_followed_also_where_the_replica_was_the_address_giv
     owner = cluster.owner_of(run)
     replica = await to_thread.run_sync(partial(start_valkey, **OPTIONS))
     primary = cluster.clients[owner]
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with (
             open_replay(primary, run, SPEC, MEMORY) as replay,
             Redis.from_url(replica.connection_url, protocol=2) as client,
@@ -218,7 +219,7 @@ async def test_a_failover_is_followed_also_where_the_replica_was_the_address_giv
 
 
 async def test_a_password_opens_every_node(cluster: Cluster, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         for client in cluster.clients:
             await client.config_set("requirepass", "s3cret")
         async with watching(cluster.servers[0].connection_url, run, redis_password=SecretStr("s3cret")) as watch:

@@ -11,16 +11,17 @@ from redis.asyncio import Redis
 from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 from .conftest import Breakable, fill
-from .watch import LIMIT_S, watching
+from .watch import watching
 
 
 async def test_an_outage_is_said_once_and_sampling_goes_on_when_the_server_is_back(
     start_server: Callable[..., Breakable], run: str
 ) -> None:
     server = await to_thread.run_sync(lambda: start_server(appendonly="yes", appendfsync="always"))
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with watching(server.url, run) as watch:
             async with open_redis(RedisSettings(url=server.url)) as redis:
                 await fill(redis, run)
@@ -46,7 +47,7 @@ async def test_a_restart_gives_no_negative_rates_and_no_warning_of_its_own(
     start_server: Callable[..., Breakable], run: str
 ) -> None:
     server = await to_thread.run_sync(start_server)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run, stall_s=0.05) as watch:
             async with open_redis(RedisSettings(url=server.url)) as redis:
                 await fill(redis, run)
@@ -68,7 +69,7 @@ async def test_a_server_that_is_absent_at_the_start_is_waited_for(
 ) -> None:
     server = await to_thread.run_sync(start_server)
     await server.stop()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             for _ in range(3):
                 assert await watch.poll() == []
@@ -79,7 +80,7 @@ async def test_a_server_that_is_absent_at_the_start_is_waited_for(
 
 
 async def test_a_server_that_gives_no_answer_is_lost_after_the_timeout(server: Breakable, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run, redis_timeout_s=0.2) as watch:
             await watch.poll()
             server.signal(signal.SIGSTOP)
@@ -95,7 +96,7 @@ async def test_a_refusal_at_the_start_is_an_error_and_a_later_one_is_a_fault_tha
     server: Breakable, redis: Redis, run: str, password: SecretStr
 ) -> None:
     word = password.get_secret_value()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch, watching(server.url, run, redis_password=password) as right:
             await watch.poll()
             await redis.config_set("requirepass", word)

@@ -19,9 +19,10 @@ from borgcore.connection.client import open_redis
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
 from borgmonitor.settings import MonitorSettings
+from tests.limits import HANG_S
 
 from .conftest import Breakable, fill
-from .watch import LIMIT_S, LOOK_S
+from .watch import LOOK_S
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -77,7 +78,7 @@ async def published(redis: Redis, run: str, count: int) -> list[dict[str, Any]]:
 async def test_samples_arrive_in_the_stream_and_a_stop_drains(
     start_monitor: Start, redis_settings: RedisSettings, redis: Redis, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await fill(redis, run)
         process = start_monitor("--redis-url", redis_settings.url, "--run", run, "--poll-period-s", "0.1")
         samples = await published(redis, run, 5)
@@ -101,7 +102,7 @@ async def test_health_and_metrics_show_the_newest_poll(
 ) -> None:
     url = f"http://127.0.0.1:{unused_port}"
     await server.stop()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         process = start_monitor(
             "--redis-url", server.url, "--run", run, "--health-address", f"127.0.0.1:{unused_port}",
             "--poll-period-s", "0.1",
@@ -138,7 +139,7 @@ async def until_status(session: aiohttp.ClientSession, url: str, status: int) ->
 async def test_a_stop_ends_it_also_while_its_server_hangs(
     start_monitor: Start, server: Breakable, run: str, valkey_url: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=valkey_url)) as log:
             process = start_monitor(
                 "--redis-url", server.url, "--run", run, "--events-url", valkey_url, "--poll-period-s", "0.1"
@@ -174,14 +175,14 @@ async def test_a_stop_ends_it_also_while_its_server_hangs(
 async def test_a_wrong_setting_ends_it_with_one_line(
     start_monitor: Start, arguments: list[str], code: int, line: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         process = start_monitor(*arguments)
         assert (await output_of(process)).splitlines() == [line]
     assert process.returncode == code
 
 
 async def test_a_wrong_password_ends_it_with_one_line(start_monitor: Start, server: Breakable, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.url)) as redis:
             await redis.config_set("requirepass", "right")
         process = start_monitor("--redis-url", server.url, "--run", run, BORG_REDIS_PASSWORD="wrong-one")
@@ -193,7 +194,7 @@ async def test_a_wrong_password_ends_it_with_one_line(start_monitor: Start, serv
 
 
 async def test_help_lists_every_setting(start_monitor: Start) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         process = start_monitor("--help")
         output = await output_of(process)
     assert process.returncode == 0
@@ -203,6 +204,6 @@ async def test_help_lists_every_setting(start_monitor: Start) -> None:
 
 async def test_it_runs_without_torch(tmp_path: Path) -> None:
     program = "import sys; sys.modules['torch'] = None; import borgmonitor.main"
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         done = await anyio.run_process([sys.executable, "-c", program], cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,16 +14,17 @@ from borgcore.run.keys import RunKeys
 from borgcore.run.leases import claim
 from borgcore.settings.sections import RedisSettings
 from borgmonitor.nodes import SECTIONS, check_settings
+from tests.limits import HANG_S
 
 from .conftest import Breakable, fill, transitions
-from .watch import LIMIT_S, proxied, watching
+from .watch import proxied, watching
 
 
 async def test_every_field_has_a_value_on_the_newest_and_the_oldest_server(
     start_server: Callable[..., Breakable], run: str
 ) -> None:
     server = await to_thread.run_sync(lambda: start_server(appendonly="yes"))
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.url)) as redis, watching(server.url, run) as watch:
             await redis.config_set("maxmemory", "512mb")
             await fill(redis, run)
@@ -48,7 +49,7 @@ async def test_every_field_has_a_value_on_the_newest_and_the_oldest_server(
 async def test_the_memory_is_measured_with_its_rates_and_the_agents_alive(
     server: Breakable, redis: Redis, replay: Replay, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             first = await watch.sample()
             assert (first.replay_transitions, first.replay_capacity_transitions, first.replay_agents) == (0, 1_000, 0)
@@ -70,7 +71,7 @@ async def test_the_memory_is_measured_with_its_rates_and_the_agents_alive(
 async def test_without_a_memory_the_server_is_sampled_and_nothing_is_said_of_replay(
     redis_settings: RedisSettings, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(redis_settings.url, run) as watch:
             sample = await watch.sample()
     assert (sample.redis_memory_used_bytes or 0) > 0
@@ -80,7 +81,7 @@ async def test_without_a_memory_the_server_is_sampled_and_nothing_is_said_of_rep
 
 
 async def test_a_period_takes_one_round_trip(redis_settings: RedisSettings, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with proxied(urlsplit(redis_settings.url).port or 0) as proxy, watching(proxy.url, run) as watch:
             await watch.poll()
             assert proxy.round_trips == 2  # the first looks whether there is a cluster
@@ -90,7 +91,7 @@ async def test_a_period_takes_one_round_trip(redis_settings: RedisSettings, run:
 
 
 async def test_all_sections_are_asked_by_one_command(server: Breakable, redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             await watch.poll()
             await redis.config_resetstat()
@@ -111,7 +112,7 @@ async def test_all_sections_are_asked_by_one_command(server: Breakable, redis: R
 async def test_a_memory_that_lost_a_field_is_a_warning_and_the_server_is_sampled_on(
     server: Breakable, redis: Redis, replay: Replay, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             await replay.push(transitions(10))
             await redis.hdel(RunKeys(run).meta, "capacity")
@@ -129,7 +130,7 @@ async def test_a_memory_that_lost_a_field_is_a_warning_and_the_server_is_sampled
 
 
 async def test_a_server_that_speaks_tls_is_watched(tls_settings: RedisSettings, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(tls_settings.url, run, redis_ca_file=tls_settings.ca_file) as watch:
             assert (await watch.sample()).node == tls_settings.address
 

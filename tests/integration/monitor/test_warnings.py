@@ -8,16 +8,17 @@ from borgcore.connection.client import open_redis
 from borgcore.replay import Replay
 from borgcore.run.leases import claim
 from borgcore.settings.sections import RedisSettings
+from tests.limits import HANG_S
 
 from .conftest import Breakable, transitions
-from .watch import LIMIT_S, watching
+from .watch import watching
 
 
 async def test_evictions_are_warned_of_once_and_cleared_when_they_have_ended(
     start_server: Callable[..., Breakable], run: str
 ) -> None:
     server = await to_thread.run_sync(lambda: start_server(**{"maxmemory-policy": "allkeys-lru"}))
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.url)) as redis, watching(server.url, run) as watch:
             used = (await redis.info("memory"))["used_memory"]
             await redis.config_set("maxmemory", used + 500_000)
@@ -37,7 +38,7 @@ async def test_evictions_are_warned_of_once_and_cleared_when_they_have_ended(
 
 
 async def test_memory_above_90_percent_of_maxmemory_is_warned_of(server: Breakable, redis: Redis, run: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             used = (await redis.info("memory"))["used_memory"]
             await redis.config_set("maxmemory", used * 2)
@@ -56,7 +57,7 @@ async def test_memory_above_90_percent_of_maxmemory_is_warned_of(server: Breakab
 async def test_a_failed_background_save_is_warned_of_until_one_succeeds(
     server: Breakable, redis: Redis, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run) as watch:
             await server.occupy_dump()
             await redis.bgsave()
@@ -74,7 +75,7 @@ async def test_a_failed_background_save_is_warned_of_until_one_succeeds(
 async def test_stalled_inserts_are_warned_of_while_agents_are_alive(
     server: Breakable, redis: Redis, replay: Replay, run: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with watching(server.url, run, stall_s=0.3) as watch:
             await replay.push(transitions(10))
             await watch.poll()

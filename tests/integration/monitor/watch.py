@@ -14,7 +14,6 @@ from borgmonitor.nodes import Nodes
 from borgmonitor.service import Monitor
 from borgmonitor.settings import MonitorSettings
 
-LIMIT_S = 30
 LOOK_S = 0.02
 
 

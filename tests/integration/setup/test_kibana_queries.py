@@ -21,6 +21,7 @@ from borgsetup.kibana.objects import CONTROLS
 from borgsetup.kibana.panel import Panel, place_panels
 from borgsetup.kibana.panels import ROWS
 from borgsetup.kibana.queries import Span, search_body
+from tests.limits import HANG_S
 
 PANELS = [panel for panel, _ in place_panels(ROWS)]
 AGENTS = (1, 2)
@@ -114,7 +115,7 @@ def read_number(found: dict[str, Any]) -> float | None:
 
 
 async def test_every_panel_has_numbers_to_show(store: Store) -> None:
-    with anyio.fail_after(50):
+    with anyio.fail_after(HANG_S):
         for panel in PANELS:
             body = search_body(panel, store.span)
             found = await store.search(panel.event.topic, body)
@@ -136,7 +137,7 @@ def panel_of(id_: str) -> Panel:
 async def test_reward_over_steps_has_a_line_for_each_agent(store: Store) -> None:
     panel = panel_of("reward-over-steps")
     body = search_body(panel, store.span)
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         found = await store.search(panel.event.topic, body)
     steps = [2000.0, 5000.0, 7000.0]  # of 2500, 5000 and 7500, in intervals of 1000
     assert [(keys, numbers) for keys, numbers, _ in read_rows(body["aggs"], found["aggregations"])] == [
@@ -147,7 +148,7 @@ async def test_reward_over_steps_has_a_line_for_each_agent(store: Store) -> None
 async def test_a_time_axis_spans_the_whole_time_range_also_where_nothing_happened(store: Store) -> None:
     panel = panel_of("loss")
     body = search_body(panel, store.span)
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         found = await store.search(panel.event.topic, body)
     rows = list(read_rows(body["aggs"], found["aggregations"]))
     assert len(rows) in {60, 61}  # 30 minutes in buckets of 30 s, which begin on the clock's half minutes
@@ -157,7 +158,7 @@ async def test_a_time_axis_spans_the_whole_time_range_also_where_nothing_happene
 async def test_what_is_true_now_leaves_out_what_is_older_than_its_minute(store: Store) -> None:
     panel = panel_of("agents-alive-now")
     later = Span(store.span.start, store.span.end + timedelta(minutes=5))
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         then = await store.search(panel.event.topic, search_body(panel, later))
     assert then["hits"]["total"]["value"] == SECONDS
     assert read_number(then["aggregations"]["0"]) is None
@@ -166,7 +167,7 @@ async def test_what_is_true_now_leaves_out_what_is_older_than_its_minute(store: 
 async def test_warnings_are_counted_by_kind_and_state_with_the_newest_time_of_each(store: Store) -> None:
     panel = panel_of("memory-warnings")
     body = search_body(panel, store.span)
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         found = await store.search(panel.event.topic, body)
     rows = list(read_rows(body["aggs"], found["aggregations"]))
     assert [(keys, count) for keys, _, count in rows] == [(("memory_high", "clear"), 2), (("memory_high", "onset"), 1)]
@@ -177,7 +178,7 @@ async def test_warnings_are_counted_by_kind_and_state_with_the_newest_time_of_ea
 async def test_controls_have_values_to_offer(store: Store) -> None:
     for field in CONTROLS:
         body = {"size": 0, "aggs": {"suggestions": {"terms": {"field": field, "order": {"_key": "asc"}}}}}
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             found = await store.search("training_log", body)
         values = [bucket["key"] for bucket in found["aggregations"]["suggestions"]["buckets"]]
         assert values == {"run": ["pong"], "agent": list(AGENTS)}[field]

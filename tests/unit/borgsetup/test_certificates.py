@@ -8,8 +8,7 @@ import pytest
 from cryptography import x509
 
 from borgsetup.certificates import HOSTS, RENEWED, Certificates, is_current, make_certificates
-
-LIMIT_S = 5.0
+from tests.limits import HANG_S
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,8 @@ def shake_hands(made: Certificates, trusted: Certificates, folder: Path, host: s
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "http.crt", folder / "http.key")
     ours, theirs = socket.socketpair()
-    ours.settimeout(LIMIT_S)
-    theirs.settimeout(LIMIT_S)
+    ours.settimeout(HANG_S)
+    theirs.settimeout(HANG_S)
 
     def serve() -> None:
         try:
@@ -40,7 +39,7 @@ def shake_hands(made: Certificates, trusted: Certificates, folder: Path, host: s
         trust.wrap_socket(ours, server_hostname=host).close()
     finally:
         ours.close()
-        server.join(LIMIT_S)
+        server.join(HANG_S)
 
 
 @pytest.mark.parametrize("host", [*HOSTS, "127.0.0.1"])

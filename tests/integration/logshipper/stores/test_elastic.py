@@ -10,6 +10,7 @@ from borgcore.events.schema import TOPICS
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, StoreRefusedError, Verdict
+from tests.limits import HANG_S
 
 from .conftest import Server
 from .samples import make_documents, report
@@ -24,7 +25,7 @@ def one(index: str = INDEX, id_: str = "a") -> Documents:
 async def test_the_check_names_version_address_and_whether_security_is_on(
     elastic: Store, elasticsearch_url: str
 ) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         found = await elastic.check()
     address = elasticsearch_url.removeprefix("http://").rstrip("/")
     assert found.startswith("Elasticsearch 8.19.")
@@ -34,7 +35,7 @@ async def test_the_check_names_version_address_and_whether_security_is_on(
 async def test_installed_templates_and_the_indices_made_from_them_have_the_generated_mappings(
     elastic: Store, server: Server
 ) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         for _ in range(2):
             await elastic.prepare()
         assert await elastic.write(make_documents()) == {}
@@ -55,7 +56,7 @@ async def test_installed_templates_and_the_indices_made_from_them_have_the_gener
 
 async def test_fields_that_no_event_has_are_kept_and_not_indexed(elastic: Store, server: Server) -> None:
     body = orjson.dumps({"@timestamp": "2026-11-22T10:00:00.000Z", "new": {"deep": [1, {"a": "b"}]}, "loss": 0.5})
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         assert await elastic.write(Documents([INDEX], ["a"], [body])) == {}
         assert await elastic.read([INDEX], ["a"]) == [body]
@@ -64,7 +65,7 @@ async def test_fields_that_no_event_has_are_kept_and_not_indexed(elastic: Store,
 
 
 async def test_copies_of_a_shard_are_as_many_as_the_settings_say(server: Server, elasticsearch_url: str) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(prefix=server.prefix, replicas=1), elasticsearch_url) as store:
             await store.prepare()
         found = await server.ask("GET", f"/_index_template/{server.prefix}training_log")
@@ -75,7 +76,7 @@ async def test_copies_of_a_shard_are_as_many_as_the_settings_say(server: Server,
 async def test_templates_are_left_to_somebody_else_where_the_settings_say_so(
     server: Server, elasticsearch_url: str
 ) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(prefix=server.prefix, templates=False), elasticsearch_url) as store:
             await store.prepare()
         assert (await server.ask("GET", f"/_index_template/{server.prefix}*")) == {"index_templates": []}
@@ -85,7 +86,7 @@ async def test_in_one_request_some_are_created_some_present_some_refused_and_som
     elastic: Store, server: Server
 ) -> None:
     bodies = [report(), report(), report('"abc"'), report(), report("7.5"), b'{"steps":1.5}', b'{"@timestamp":"noon"}']
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         assert await elastic.write(one()) == {}
         assert await elastic.write(one(OTHER)) == {}
@@ -110,7 +111,7 @@ async def test_in_one_request_some_are_created_some_present_some_refused_and_som
 async def test_a_read_only_index_is_held_by_name_and_takes_documents_once_it_is_mended(
     elastic: Store, server: Server, block: str
 ) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         assert await elastic.write(one()) == {}
         await server.block(INDEX, block, on=True)
@@ -123,7 +124,7 @@ async def test_a_read_only_index_is_held_by_name_and_takes_documents_once_it_is_
 
 
 async def test_a_closed_index_is_held_by_name(elastic: Store, server: Server) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         assert await elastic.write(one()) == {}
         await server.ask("POST", f"/{server.prefix}{INDEX}/_close")
@@ -136,7 +137,7 @@ async def test_a_closed_index_is_held_by_name(elastic: Store, server: Server) ->
 
 async def test_an_alias_without_an_index_to_write_to_is_held(elastic: Store, server: Server) -> None:
     alias: dict[str, Any] = {"aliases": {f"{server.prefix}{INDEX}": {"is_write_index": False}}}
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await server.ask("PUT", f"/{server.prefix}behind", alias)
         verdicts = await elastic.write(one())
     assert verdicts[0].outcome is Outcome.HELD
@@ -145,7 +146,7 @@ async def test_an_alias_without_an_index_to_write_to_is_held(elastic: Store, ser
 
 async def test_where_indices_are_not_made_by_themselves_documents_are_held(elastic: Store, server: Server) -> None:
     setting = "action.auto_create_index"
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         await server.ask("PUT", "/_cluster/settings", {"persistent": {setting: f"-{server.prefix}*,+*"}})
         try:
@@ -160,7 +161,7 @@ async def test_where_indices_are_not_made_by_themselves_documents_are_held(elast
 
 
 async def test_a_name_that_no_index_can_have_is_held(elastic: Store, server: Server) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         verdicts = await elastic.write(one("UPPER-2026.11"))
     assert verdicts == {
         0: Verdict(
@@ -174,7 +175,7 @@ async def test_a_name_that_no_index_can_have_is_held(elastic: Store, server: Ser
 async def test_a_document_that_breaks_a_whole_request_is_refused_and_the_look_for_who_is_to_blame_stores_nothing(
     elastic: Store, server: Server
 ) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await elastic.prepare()
         with pytest.raises(StoreRefusedError, match=r"answered 400 action_request_validation_exception: .*: id "):
             await elastic.write(one(id_="x" * 513))
@@ -184,7 +185,7 @@ async def test_a_document_that_breaks_a_whole_request_is_refused_and_the_look_fo
 
 async def test_a_foreign_template_for_the_same_indices_holds_the_preparation(elastic: Store, server: Server) -> None:
     foreign = {"index_patterns": [f"{server.prefix}training_log-*"], "priority": 200, "template": {}}
-    with anyio.fail_after(30):
+    with anyio.fail_after(HANG_S):
         await server.ask("PUT", f"/_index_template/{server.prefix}foreign", foreign)
         with pytest.raises(StoreHeldError) as held:
             await elastic.prepare()

@@ -8,6 +8,7 @@ from borgcore.events.schema import TOPICS
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError
+from tests.limits import HANG_S
 from tests.sink import Answer, Sink
 
 CLUSTER = ["monitor", "manage_index_templates"]
@@ -32,13 +33,13 @@ def grants(*missing: str, prefix: str = "") -> Answer:
 
 async def test_a_server_without_security_is_fine(scripted: Store, sink: Sink) -> None:
     sink.answers += [version("8.19.21"), NO_SECURITY]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         assert await scripted.check() == f"Elasticsearch 8.19.21 at {sink.address}, security is off"
 
 
 async def test_a_user_with_every_privilege_is_named(sink: Sink) -> None:
     sink.answers += [version("8.0.0"), grants(prefix="team-")]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(prefix="team-"), f"http://{sink.address}") as store:
             assert await store.check() == f"Elasticsearch 8.0.0 at {sink.address}, as borg"
     asked = orjson.loads(sink.requests[1].body)
@@ -50,7 +51,7 @@ async def test_a_user_with_every_privilege_is_named(sink: Sink) -> None:
 
 async def test_who_installs_no_templates_needs_no_privilege_for_them(sink: Sink) -> None:
     sink.answers += [version("8.19.21"), grants("cluster:manage_index_templates")]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(templates=False), f"http://{sink.address}") as store:
             assert (await store.check()).endswith(", as borg")
 
@@ -58,7 +59,7 @@ async def test_who_installs_no_templates_needs_no_privilege_for_them(sink: Sink)
 @pytest.mark.parametrize("name", ["auto_configure", "create_index"])
 async def test_either_privilege_to_make_indices_is_enough(scripted: Store, sink: Sink, name: str) -> None:
     sink.answers += [version("8.19.21"), grants(*(f"{topic}-*:{name}" for topic in TOPICS))]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         assert (await scripted.check()).endswith(", as borg")
 
 
@@ -66,7 +67,7 @@ async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink
     missing = ["cluster:manage_index_templates", "training_log-*:read"]
     missing += ["training_log-*:auto_configure", "training_log-*:create_index"]
     sink.answers += [version("8.19.21"), grants(*missing)]
-    with anyio.fail_after(5), pytest.raises(StoreHeldError) as held:
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError) as held:
         await scripted.check()
     assert str(held.value) == (
         f"Elasticsearch at {sink.address} does not grant borg: cluster:manage_index_templates, training_log-*:read, "
@@ -77,7 +78,7 @@ async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink
 @pytest.mark.parametrize("number", ["7.17.29", "9.0.0", "2.4.0"])
 async def test_another_major_version_is_held(scripted: Store, sink: Sink, number: str) -> None:
     sink.answers.append(version(number))
-    with anyio.fail_after(5), pytest.raises(StoreHeldError) as held:
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError) as held:
         await scripted.check()
     assert str(held.value) == f"Elasticsearch at {sink.address} is {number}; a version 8 is needed"
 
@@ -85,13 +86,14 @@ async def test_another_major_version_is_held(scripted: Store, sink: Sink, number
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"version":{"number":"new"}}', b"<html>"])
 async def test_what_does_not_answer_as_elasticsearch_is_held(scripted: Store, sink: Sink, body: bytes) -> None:
     sink.answers.append(Answer(body=body))
-    with anyio.fail_after(5), pytest.raises(StoreHeldError, match="does not answer as an Elasticsearch does"):
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError, match="does not answer as an Elasticsearch does"):
         await scripted.check()
 
 
 async def test_a_product_that_only_resembles_it_is_held(scripted: Store, sink: Sink) -> None:
     sink.answers.append(Answer(body=version("8.0.0").body, headers={"Content-Type": "application/json"}))
-    with anyio.fail_after(5), pytest.raises(StoreHeldError, match="is something else: it answered 200 without naming"):
+    naming = "is something else: it answered 200 without naming"
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError, match=naming):
         await scripted.check()
 
 
@@ -103,5 +105,5 @@ async def test_trouble_with_the_look_at_privileges_is_said(
     scripted: Store, sink: Sink, answer: Answer, kind: type[Exception]
 ) -> None:
     sink.answers += [version("8.19.21"), answer]
-    with anyio.fail_after(5), pytest.raises(kind, match=f"^Elasticsearch at {sink.address} "):
+    with anyio.fail_after(HANG_S), pytest.raises(kind, match=f"^Elasticsearch at {sink.address} "):
         await scripted.check()

@@ -21,6 +21,7 @@ from borglogshipper.stores.store import (
     StoreRefusedError,
     StoreTooLargeError,
 )
+from tests.limits import HANG_S
 from tests.sink import PRODUCT, Answer, Sink, open_sink
 
 INDEX = "training_log-2026.11"
@@ -34,7 +35,7 @@ Call = Callable[[Store], Coroutine[Any, Any, object]]
 
 async def test_documents_travel_in_one_request_as_they_are(scripted: Store, sink: Sink) -> None:
     sink.answers.append(Answer(body=CREATED))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         assert await scripted.write(TWO) == {}
     (request,) = sink.requests
     assert request.method == "POST"
@@ -51,7 +52,7 @@ async def test_a_large_request_and_a_warning_of_the_server_make_no_noise(scripte
     body = b'{"pad":"%s"}' % (b"x" * 3_000_000)
     headers = PRODUCT | JSON | {"Warning": '299 Elasticsearch-8.19.0 "this is deprecated"'}
     sink.answers.append(Answer(body=b'{"errors":false,"items":[{"create":{"status":201}}]}', headers=headers))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         assert await scripted.write(Documents([INDEX], ["a"], [body])) == {}
     assert sink.requests[0].body.endswith(b'"_id":"a"}}\n%b\n' % body)
 
@@ -66,7 +67,7 @@ async def test_a_large_request_and_a_warning_of_the_server_make_no_noise(scripte
 async def test_credentials_are_sent_and_never_said(sink: Sink, settings: dict[str, Any], header: str) -> None:
     refusal = orjson.dumps({"error": {"type": "security_exception", "reason": "unable to authenticate"}})
     sink.answers.append(Answer(401, refusal))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(**settings), f"http://{sink.address}/behind/a/proxy/") as store:
             with pytest.raises(StoreHeldError) as held:
                 await store.write(TWO)
@@ -117,7 +118,7 @@ async def test_an_answer_to_the_whole_request_is_said_with_address_status_and_re
     scripted: Store, sink: Sink, answer: Answer, kind: type[Exception] | None, text: str
 ) -> None:
     sink.answers += [answer, Answer(404, b"not here", HTML)]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         if kind is None:
             assert await scripted.write(TWO) == {}
         else:
@@ -145,7 +146,7 @@ async def test_a_request_refused_as_a_whole_is_blamed_on_documents_only_where_on
     scripted: Store, sink: Sink, second: Answer, kind: type[Exception], text: str
 ) -> None:
     sink.answers += [Answer(400, REFUSAL), second]
-    with anyio.fail_after(5), pytest.raises(kind) as failed:
+    with anyio.fail_after(HANG_S), pytest.raises(kind) as failed:
         await scripted.write(TWO)
     assert type(failed.value) is kind
     assert text in str(failed.value)
@@ -155,7 +156,7 @@ async def test_a_request_refused_as_a_whole_is_blamed_on_documents_only_where_on
 
 async def test_no_answer_in_time_leaves_it_open_what_was_stored(sink: Sink) -> None:
     sink.answers.append(Answer(never=True))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(timeout_s=0.1), f"http://{sink.address}") as store:
             with pytest.raises(StoreBusyError) as busy:
                 await store.write(TWO)
@@ -166,7 +167,7 @@ async def test_no_answer_in_time_leaves_it_open_what_was_stored(sink: Sink) -> N
 async def test_a_server_that_is_not_there_is_said_to_be_unreachable_and_found_once_it_is(
     unused_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(), f"http://127.0.0.1:{unused_port}") as store:
             calls: list[Call] = [
                 lambda store: store.write(TWO),
@@ -188,7 +189,7 @@ async def test_items_are_judged_one_by_one(scripted: Store, sink: Sink) -> None:
         {"create": {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "queue full"}}},
     ]
     sink.answers.append(Answer(body=orjson.dumps({"errors": True, "items": items})))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         verdicts = await scripted.write(TWO)
     assert list(verdicts) == [1]
     assert verdicts[1].outcome is Outcome.BUSY
@@ -208,7 +209,7 @@ async def test_what_is_no_answer_to_a_look_is_asked_again(
     scripted: Store, sink: Sink, answer: Answer, text: str
 ) -> None:
     sink.answers.append(answer)
-    with anyio.fail_after(5), pytest.raises(StoreBusyError) as busy:
+    with anyio.fail_after(HANG_S), pytest.raises(StoreBusyError) as busy:
         await scripted.read([INDEX], ["a"])
     assert str(busy.value) == f"Elasticsearch at {sink.address} {text}"
 
@@ -216,7 +217,7 @@ async def test_what_is_no_answer_to_a_look_is_asked_again(
 @pytest.mark.parametrize("status", [400, 413])
 async def test_a_template_that_is_refused_waits_for_a_person(scripted: Store, sink: Sink, status: int) -> None:
     sink.answers.append(Answer(status, b'{"error":{"type":"t","reason":"r"}}'))
-    with anyio.fail_after(5), pytest.raises(StoreHeldError, match=f"answered {status} t: r$"):
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError, match=f"answered {status} t: r$"):
         await scripted.prepare()
     assert sink.requests[0].target == "/_index_template/training_log"
 
@@ -227,7 +228,7 @@ async def test_tls_needs_the_authority_that_signed_and_a_name_that_fits(tmp_path
     authority.issue_cert("127.0.0.1").configure_cert(context)
     ca_file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(ca_file)
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         async with open_sink(context) as sink:
             async with open_store(StoreSettings(), f"https://{sink.address}") as distrustful:
                 with pytest.raises(StoreHeldError, match=f"^Elasticsearch at {sink.address} cannot be trusted: "):

@@ -18,6 +18,7 @@ from borgagent.dqn.learner import (
 from borgagent.dqn.network import QNetwork
 from borgagent.dqn.settings import LearnerSettings
 from borgcore.replay import Batch, ReplaySpec
+from tests.limits import LONG_TEST_TIMEOUT_S
 
 CPU = torch.device("cpu")
 EAGER = LearnerSettings(compile="never", learning_rate=1e-3, target_rate=0.25)
@@ -212,7 +213,7 @@ def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
     assert same(learner.online, untried.online)
 
 
-@pytest.mark.timeout(120)  # the compiler takes its time, the more so on busy cores
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # the compiler takes its time, the more so on busy cores
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
 def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> None:
@@ -232,7 +233,7 @@ def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> 
     assert not same(compiled.online, learner_of().online)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
 @pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16")
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of itself

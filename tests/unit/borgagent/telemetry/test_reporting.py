@@ -13,6 +13,7 @@ from borgagent.telemetry.state import AgentState
 from borgcore.events.training import AgentReported
 from borgcore.run.reports import LearnerReport
 from borgcore.service.health import Health
+from tests.limits import HANG_S
 
 from .fakes import FakePublisher
 
@@ -117,7 +118,7 @@ async def test_an_agent_is_ready_while_it_works_and_redis_takes_its_reports(
                 return
             await anyio.sleep(0.001)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(reporter.keep_ready, health)
             await becomes(ready=False)  # it has not begun to play
@@ -141,7 +142,7 @@ async def test_reports_are_published_at_their_own_pace_while_redis_hangs_and_the
 ) -> None:
     monkeypatch.setattr(reporting, "REPORT_PERIOD_S", 0.01)
     redis.back = anyio.Event()
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(reporter.publish)
             group.start_soon(reporter.write)
@@ -171,6 +172,6 @@ async def test_a_redis_that_is_gone_ends_the_writing(
             group.start_soon(reporter.publish)
             group.start_soon(reporter.write)
 
-    with anyio.fail_after(5), pytest.raises(BaseExceptionGroup) as raised:
+    with anyio.fail_after(HANG_S), pytest.raises(BaseExceptionGroup) as raised:
         await report()
     assert raised.group_contains(RedisConnectionError)

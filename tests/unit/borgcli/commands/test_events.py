@@ -12,12 +12,12 @@ import pytest
 from borgcli import main as main_module
 from borgcore.run.folder import RunFolder
 from borgcore.run.record import RunRecord, write_record
+from tests.limits import HANG_S
 from tests.unit.borgcore.eventstore.database import store, writing
 
 # where the tests run in the background, a shell has had them ignore SIGINT, and their children would inherit that
 HEEDS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 BORG = (sys.executable, "-c", f"{HEEDS_CTRL_C}; from borgcli.main import main; main()", "events")
-LIMIT_S = 30.0
 
 
 def document(number: int, **fields: object) -> str:
@@ -126,7 +126,7 @@ def follow(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=LIMIT_S)
+        process.communicate(timeout=HANG_S)
 
 
 def lines_of(process: "subprocess.Popen[bytes]", count: int) -> list[str]:
@@ -144,7 +144,7 @@ def test_new_events_are_followed_until_ctrl_c(run: RunFolder, follow: Callable[.
         store(connection, "training_log", [document(11)])
         assert json.loads(lines_of(borg_events, 1)[0])["n"] == 11
         borg_events.send_signal(signal.SIGINT)
-        out, err = borg_events.communicate(timeout=LIMIT_S)
+        out, err = borg_events.communicate(timeout=HANG_S)
     assert (out, err, borg_events.returncode) == (b"", b"", 0)
 
 
@@ -157,7 +157,7 @@ def test_events_that_are_not_there_yet_are_waited_for(
         store(connection, "training_log", DOCUMENTS[:3])
         assert lines_of(borg_events, 3) == DOCUMENTS[:3]
     borg_events.send_signal(signal.SIGINT)
-    _, err = borg_events.communicate(timeout=LIMIT_S)
+    _, err = borg_events.communicate(timeout=HANG_S)
     assert (err, borg_events.returncode) == (b"", 0)
 
 
@@ -171,7 +171,7 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word(
     assert lines_of(borg_events, 1) == DOCUMENTS[:1]
     assert borg_events.stdout is not None
     borg_events.stdout.close()
-    assert borg_events.wait(LIMIT_S) == 0
+    assert borg_events.wait(HANG_S) == 0
     assert borg_events.stderr is not None
     assert borg_events.stderr.read() == b""
 
@@ -184,7 +184,7 @@ def test_a_reader_that_leaves_when_there_is_nothing_new_ends_it_too(
     assert lines_of(borg_events, 1) == [SAMPLE]
     assert borg_events.stdout is not None
     borg_events.stdout.close()
-    assert borg_events.wait(LIMIT_S) == 0
+    assert borg_events.wait(HANG_S) == 0
 
 
 @pytest.mark.usefixtures("run")
@@ -192,7 +192,7 @@ def test_on_a_terminal_an_event_is_a_line_to_read(follow: Callable[..., "subproc
     reader, terminal = os.openpty()
     try:
         borg_events = follow("--last", "2", stdout=terminal)
-        assert borg_events.wait(LIMIT_S) == 0
+        assert borg_events.wait(HANG_S) == 0
         written = os.read(reader, 1 << 16).decode()
     finally:
         os.close(terminal)

@@ -7,6 +7,7 @@ import pytest
 from anyio import to_thread
 
 from borgcli.launch.child import describe_exit, start_child
+from tests.limits import HANG_S
 
 FAILS = """
 import sys
@@ -30,7 +31,7 @@ DEFECT = """print('{"event": "service_failed", "exception": [{"exc_type": "Value
 async def test_a_childs_last_words_are_its_error_not_its_log(tmp_path: Path, program: str, words: str) -> None:
     log = tmp_path / "log"
     log.write_text("of an earlier start\n")
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         child = await start_child("one", [sys.executable, "-c", program], log)
         await child.process.wait()
         assert await child.last_words() == words
@@ -40,7 +41,7 @@ async def test_a_child_has_a_session_of_its_own_and_can_be_killed_with_all_in_it
     program = (
         "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE); input()"
     )
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         child = await start_child(
             "one", ["sh", "-c", f'exec {sys.executable} -c "{program}" < /dev/zero'], tmp_path / "log"
         )

@@ -14,8 +14,8 @@ from borgcore.eventlog.protocol import Outgoing, Tell
 from borgcore.eventlog.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
-LIMIT_S = 10
 SIZE = 20
 
 
@@ -108,7 +108,7 @@ async def test_whatever_ails_the_log_is_said_once_and_ends_nobodys_work(
     sender: ListSender, failure: Exception, reason: str
 ) -> None:
     sender.away, sender.failure = True, failure
-    with anyio.fail_after(LIMIT_S), capture_logs() as logs:
+    with anyio.fail_after(HANG_S), capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:
             events.publish(ended(1))
             await until_lost(events)
@@ -120,7 +120,7 @@ async def test_whatever_ails_the_log_is_said_once_and_ends_nobodys_work(
 
 
 async def test_events_are_sent_in_order_in_batches_with_their_envelope(sender: ListSender) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_publisher(settings(10 * BATCH), "pong", "agent") as events:
             events.agent = 3
             for number in range(2 * BATCH + 1):
@@ -139,14 +139,14 @@ async def test_events_are_sent_in_order_in_batches_with_their_envelope(sender: L
 
 
 async def test_the_last_events_are_sent_before_the_block_ends(sender: ListSender) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_publisher(settings(), "pong", "agent") as events:
             events.publish(ended(1))
     assert sender.numbers == [1]
 
 
 async def test_the_last_events_are_sent_also_when_the_service_is_cancelled(sender: ListSender) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as service:
 
             async def serve() -> None:
@@ -168,7 +168,7 @@ async def test_a_log_that_is_away_at_the_end_is_given_up_and_what_is_lost_is_cou
 ) -> None:
     monkeypatch.setattr(publisher, "DRAIN_S", 0.05)
     sender.away = True
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:
             for number in range(3):
                 events.publish(ended(number))
@@ -176,9 +176,12 @@ async def test_a_log_that_is_away_at_the_end_is_given_up_and_what_is_lost_is_cou
     assert [(log["event"], log.get("events")) for log in logs] == [("event_log_lost", None), ("events_lost", 3)]
 
 
-async def test_events_that_have_had_their_time_before_the_end_are_not_waited_for(sender: ListSender) -> None:
+async def test_events_that_have_had_their_time_before_the_end_are_not_waited_for(
+    sender: ListSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "DRAIN_S", 2 * HANG_S)
     sender.away = True
-    with anyio.fail_after(publisher.DRAIN_S / 2):
+    with anyio.fail_after(HANG_S):
         async with open_publisher(settings(), "pong", "agent") as events:
             events.publish(ended(1))
             events._newest_s -= publisher.DRAIN_S
@@ -190,7 +193,7 @@ async def test_while_the_log_is_away_the_newest_are_kept_and_the_rest_is_counted
     sender: ListSender, beyond: int
 ) -> None:
     sender.away = True
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "monitor") as events:
             events.publish(ended(0))
             await until_lost(events)
@@ -211,7 +214,7 @@ async def test_while_the_log_is_away_the_newest_are_kept_and_the_rest_is_counted
 
 
 async def test_each_outage_is_said_anew(sender: ListSender) -> None:
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:
             for dropped in (2, 5):
                 sender.away = True
@@ -226,7 +229,7 @@ async def test_each_outage_is_said_anew(sender: ListSender) -> None:
 
 async def test_a_log_slower_than_its_publisher_costs_the_oldest_and_is_said(sender: ListSender) -> None:
     sender.held = anyio.Event()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with open_publisher(settings(), "pong", "agent") as events:
             events.publish(ended(0))
             await sender.tried.wait()
@@ -241,7 +244,7 @@ async def test_a_log_slower_than_its_publisher_costs_the_oldest_and_is_said(send
 
 async def test_what_a_stream_had_to_trim_is_said_by_topic(sender: ListSender) -> None:
     sender.counters = {"training_log": 7, "dead_letter": 2}
-    with anyio.fail_after(LIMIT_S), structlog.testing.capture_logs() as logs:
+    with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:
             events.publish(ended(0))
             await until_sent(events)
@@ -256,7 +259,7 @@ async def test_the_last_events_are_sent_also_when_the_service_fails(sender: List
             events.publish(ended(1))
             raise ValueError("the service's own")
 
-    with anyio.fail_after(LIMIT_S), pytest.raises(BaseExceptionGroup) as raised:
+    with anyio.fail_after(HANG_S), pytest.raises(BaseExceptionGroup) as raised:
         await fail()
     assert raised.group_contains(ValueError, match="the service's own")
     assert sender.numbers == [1]

@@ -9,8 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from borgcore.errors import SettingsError
 from borgcore.service.health import open_health
-
-LIMIT_S = 5.0
+from tests.limits import HANG_S
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def address(unused_port: int) -> str:
 
 
 async def get(address: str, page: str) -> tuple[int, str]:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with ClientSession() as session, session.get(f"http://{address}/{page}") as answer:
             return answer.status, await answer.text()
 
@@ -116,7 +115,7 @@ async def test_the_port_is_free_again_after_the_block_also_after_an_error(addres
 
 
 async def test_the_port_is_free_again_after_a_cancellation(address: str) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
 
             async def serve() -> None:

@@ -4,12 +4,13 @@ import anyio
 import pytest
 
 from borgcore.service.ticker import Ticker
+from tests.limits import HANG_S
 
 PERIOD_S = 0.05
 
 
 async def test_times_are_multiples_of_the_period_from_the_start_however_long_the_work_takes() -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         start_s, ticker = anyio.current_time(), Ticker(PERIOD_S)
         for number in range(1, 5):
             time.sleep(0.01)  # noqa: ASYNC251  # the work: it holds up the loop
@@ -19,7 +20,7 @@ async def test_times_are_multiples_of_the_period_from_the_start_however_long_the
 
 
 async def test_times_that_went_by_are_skipped_and_counted() -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         start_s, ticker = anyio.current_time(), Ticker(PERIOD_S)
         await anyio.sleep_until(start_s + 3.5 * PERIOD_S)
         await ticker.wait()

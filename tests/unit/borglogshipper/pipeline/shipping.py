@@ -13,10 +13,10 @@ from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.pipeline.shipper import Shipper
 from borglogshipper.settings import BatchSettings, LogshipperSettings, RetrySettings
 from borglogshipper.stores.store import Documents, Verdict
+from tests.limits import HANG_S
 
 from .fakes import FakeConsumer, FakePublisher, FakeStore
 
-LIMIT_S = 10.0
 LONG_S = 100.0  # longer than any test
 LOOK_S = 0.002
 
@@ -74,7 +74,7 @@ class Ship:
 @asynccontextmanager
 async def shipping(ship: Ship) -> AsyncIterator[None]:
     """Ship within the block; at its end the intake is cancelled, and what was read drains."""
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(ship.run)
             yield

@@ -10,15 +10,15 @@ from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import Outcome, StoreBusyError, StoreHeldError, Verdict
+from tests.limits import HANG_S
 
 from .fakes import BUSY, HELD, PRESENT, REFUSED, FakeConsumer, FakeStore, batch_of, event_of
 
 pytestmark = pytest.mark.usefixtures("waits")
-LIMIT_S = 5.0
 
 
 async def deliver(delivery: Delivery, *values: bytes | None, first: int = 0) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values, first=first))
 
 
@@ -164,7 +164,7 @@ async def test_a_trouble_does_not_count_as_over_where_a_delivery_is_cut_off(
         await anyio.sleep_forever()
 
     monkeypatch.setattr("borglogshipper.pipeline.delivery.anyio.sleep", wait)
-    with anyio.fail_after(LIMIT_S), capture_logs() as logs:
+    with anyio.fail_after(HANG_S), capture_logs() as logs:
         async with anyio.create_task_group() as group:
             group.start_soon(delivery.deliver, batch_of(event_of()))
             await waiting.wait()
@@ -177,7 +177,7 @@ async def test_prepare_waits_until_the_store_is_there(
     delivery: Delivery, store: FakeStore, health: Health, waits: list[float]
 ) -> None:
     store.prepare_errors += [StoreBusyError("away"), StoreHeldError("401"), StoreBusyError("away")]
-    with capture_logs() as logs, anyio.fail_after(LIMIT_S):
+    with capture_logs() as logs, anyio.fail_after(HANG_S):
         await delivery.prepare()
     assert len(waits) == 3
     assert (health.ready, health.faults) == (True, {})
@@ -187,7 +187,7 @@ async def test_prepare_waits_until_the_store_is_there(
 async def test_a_single_429_is_sent_again_without_a_word_and_a_second_is_said(
     delivery: Delivery, store: FakeStore
 ) -> None:
-    with capture_logs() as logs, anyio.fail_after(LIMIT_S):
+    with capture_logs() as logs, anyio.fail_after(HANG_S):
         store.answers += [{0: BUSY}]
         await delivery.deliver(batch_of(event_of()))
         assert logs == []

@@ -10,6 +10,7 @@ from borgcore.service.health import Health
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.settings import RetrySettings
+from tests.limits import HANG_S
 
 from .fakes import REFUSED, FakeConsumer, FakeStore, batch_of, event_of
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("waits")
 
 
 async def deliver(delivery: Delivery, *values: bytes | None) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
 
 

@@ -9,15 +9,15 @@ from borgcore.service.health import Health
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
+from tests.limits import HANG_S
 
 from .fakes import BUSY, PRESENT, FakeConsumer, FakeStore, batch_of, event_of
 
 pytestmark = pytest.mark.usefixtures("waits")
-LIMIT_S = 5.0
 
 
 async def deliver(delivery: Delivery, *values: bytes) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
 
 

@@ -11,6 +11,7 @@ from borgcore.service.health import Health
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.stores.store import Documents, StoreBusyError, StoreRefusedError, StoreTooLargeError, Verdict
+from tests.limits import HANG_S
 
 from .fakes import FakeConsumer, FakeStore, batch_of, event_of
 
@@ -44,7 +45,7 @@ async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_buried(
     store.most_bytes = 400
     values = [event_of(row=row) for row in range(10)]
     values[6] = giant = event_of(text="." * 400)
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
     assert store.bodies() == [value for value in values if value is not giant]
     [letter] = map(orjson.loads, consumer.letters)
@@ -58,7 +59,7 @@ async def test_a_refused_request_is_split_until_those_to_blame_are_found(
     delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: ShippingProgress, bad: list[int]
 ) -> None:
     values = [event_of(text="poison" if row in bad else "fine") for row in range(16)]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
     assert [orjson.loads(letter)["position"] for letter in consumer.letters] == bad
     assert store.bodies() == [value for row, value in enumerate(values) if row not in bad]
@@ -73,7 +74,7 @@ async def test_a_part_that_meets_a_busy_store_waits_alone(
     store.most_bytes = 400
     values = [event_of(row=row) for row in range(6)]
     store.answers += [{}, StoreBusyError("away")]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
     assert store.bodies() == values
     assert progress.repeated == 0
@@ -95,7 +96,7 @@ async def test_an_outage_is_over_when_the_parts_of_a_request_get_through(
             store.most_bytes = 400
 
     store.write = grow_strict  # type: ignore[method-assign]  # the store changes in the middle
-    with capture_logs() as logs, anyio.fail_after(5):
+    with capture_logs() as logs, anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*[event_of() for _ in range(6)]))
     assert seen[:3] == [False, False, True]
     assert [said["event"] for said in logs] == ["store_busy", "store_regained"]
@@ -105,7 +106,7 @@ async def test_foreign_documents_stay_foreign_in_the_parts(
     delivery: Delivery, store: StrictStore, progress: ShippingProgress
 ) -> None:
     values = [b'{"a":%d}' % row for row in range(4)]
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
         store.most_bytes = 60
         await delivery.deliver(batch_of(*values[:3], b'{"a":7}'))

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from borgcore.errors import EventLogError
 from borglogshipper.pipeline import shipper as module
 from borglogshipper.stores.store import StoreBusyError
+from tests.limits import HANG_S
 
 from .fakes import BUSY, LOG, OTHER, REFUSED, chunk_of, event_of
 from .shipping import LONG_S, Ship, shipping, until
@@ -40,13 +41,13 @@ async def test_partitions_that_are_taken_away_are_finished_committed_and_forgott
 
 
 async def test_a_revocation_waits_for_its_own_partitions_alone() -> None:
-    ship = Ship(records=1, commit_period_s=LONG_S)
+    ship = Ship(grace_s=10 * HANG_S, records=1, commit_period_s=LONG_S)
     gate = ship.store.gate(b"slow")
     async with shipping(ship):
         ship.consumer.put(chunk_of(event_of(slow=1), partition=OTHER), chunk_of(event_of()))
         await until(lambda: ship.store.kept)
         assert ship.shipper._offsets.unfinished([OTHER]) == 1
-        with anyio.fail_after(2):  # less than the time it has
+        with anyio.fail_after(HANG_S):  # less than the time it has
             await ship.shipper.revoked([LOG])
         assert ship.consumer.commits == [{LOG: 0}]
         gate.set()
@@ -70,8 +71,8 @@ async def test_what_is_not_done_in_time_is_left_to_the_next_owner() -> None:
 
 
 async def test_a_revocation_before_anything_was_read_is_over_at_once() -> None:
-    ship = Ship()
-    with anyio.fail_after(1):
+    ship = Ship(grace_s=10 * HANG_S)
+    with anyio.fail_after(HANG_S):
         await ship.shipper.revoked([LOG])
     assert ship.consumer.commits == []
 

@@ -8,6 +8,7 @@ import pytest
 from borgcore.events.sqlite_table import USER_VERSION
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, Verdict
+from tests.limits import HANG_S
 
 from .files import INDEX, events, reader
 
@@ -104,7 +105,7 @@ async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path)
 
 
 async def test_the_file_is_whole_after_the_block_even_where_that_is_cancelled(path: Path) -> None:
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(HANG_S), anyio.CancelScope() as scope:
         async with open_sqlite(path) as store:
             await store.write(events("a"))
             scope.cancel()

@@ -8,6 +8,7 @@ import pytest
 from borgcore.events.sqlite_table import USER_VERSION
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
+from tests.limits import HANG_S
 
 from .files import INDEX, events, reader
 
@@ -88,7 +89,7 @@ async def test_a_table_with_other_columns_is_held(store: SqliteStore, path: Path
 async def test_a_path_where_no_file_can_be_is_held(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with open_sqlite(tmp_path / "file/events.sqlite") as store:
             with pytest.raises(StoreHeldError, match=r"cannot be made: .*/file is no folder that we may write to"):
                 await store.check()

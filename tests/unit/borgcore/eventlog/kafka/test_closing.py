@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from borgcore.eventlog.kafka.closing import close_producer
+from tests.limits import HANG_S
 
 HERE = TopicPartition("training_log", 0)
 
@@ -17,7 +18,7 @@ async def test_a_producer_that_is_given_up_fails_what_it_holds_and_complains_of_
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
     producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:9")
     accumulator = producer._message_accumulator
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         sent = await accumulator.add_message(HERE, b"key", b"value", 1.0)
         if under_way != "waiting":
             batch = accumulator._pop_batch(HERE)

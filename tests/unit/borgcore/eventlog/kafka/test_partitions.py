@@ -12,6 +12,7 @@ from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.eventlog.kafka.position import PartitionPosition
 from borgcore.eventlog.protocol import Partition
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 ONE, TWO = TopicPartition("training_log", 0), TopicPartition("training_log", 1)
 
@@ -52,7 +53,7 @@ async def test_partitions_that_go_while_they_are_looked_at_are_left_alone(*, at_
     for number, tp in enumerate((ONE, TWO)):
         partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     partitions.doubted = {ONE, TWO}
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await partitions.know_again(Rebalancing(partitions, at_once=at_once))
     assert {partition.number for partition in let_go} == {0, 1}
     assert partitions.doubted == set()

@@ -10,6 +10,7 @@ from borgcore.eventlog.kafka import sender as kafka_sender
 from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import Outgoing
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 LARGE = b"too large"
 
@@ -64,7 +65,7 @@ def batch(value: bytes) -> list[Outgoing]:
 
 async def test_calls_made_at_once_share_one_producer_which_is_closed_at_the_end(producers: list[FakeProducer]) -> None:
     sender = KafkaSender(EventsSettings(url="kafka://127.0.0.1:9"))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             for value in (b"one", b"two", b"three"):
                 group.start_soon(sender.send, batch(value))
@@ -82,7 +83,7 @@ async def test_a_call_that_fails_takes_the_producer_from_no_other(producers: lis
         except EventLogError as error:
             refused.append(str(error))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(sender.send, batch(b"before"))
             group.start_soon(send_large)
