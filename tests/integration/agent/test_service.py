@@ -153,7 +153,7 @@ async def test_a_lease_that_another_has_taken_ends_the_agent(start_agent: StartA
     await redis.set(KEYS.lease(1), "another's")
     assert await agent.ended() == 1
     reason = (
-        "agent 1 of run t was silent for over 2 s and another has its number now; "
+        "agent 1 of run t was silent for over 15 s and another has its number now; "
         "this process ends, a new one can take its place"
     )
     assert (await agent.output()).splitlines()[-1] == f"borg-agent: {reason}"

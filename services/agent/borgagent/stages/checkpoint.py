@@ -9,15 +9,17 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import orjson
 import safetensors.torch
 import structlog
 import torch
+from anyio import create_memory_object_stream, to_thread
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
@@ -56,6 +58,78 @@ class Snapshot:
 
     description: Checkpoint
     data: bytes  # safetensors
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, in a worker thread; those that come due meanwhile are skipped and counted.
+
+    async with writer as snapshots:  # its end lets run() finish
+        if snapshots.ready():
+            await snapshots.send(snapshot)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.skipped = 0
+        """Checkpoints left out because the one before was still being written."""
+        self._folder = folder
+        self._writing = False
+        self._skipped_in_a_row = 0
+
+    async def __aenter__(self) -> Self:
+        self._send, self._receive = create_memory_object_stream[Snapshot](1)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._send.aclose()
+
+    def ready(self) -> bool:
+        """Return whether the disk is free for a checkpoint that is due; count it as skipped if not."""
+        if not self._writing:
+            return True
+        self.skipped += 1
+        if not self._skipped_in_a_row:
+            _log.warning(
+                "checkpoint_delayed",
+                path=str(self._folder),
+                reason="the checkpoint before is still being written",
+                consequence="checkpoints are skipped until it is done, training and publishing go on",
+            )
+        self._skipped_in_a_row += 1
+        return False
+
+    async def send(self, snapshot: Snapshot) -> None:
+        """Hand a checkpoint over for writing; one more may wait behind the one that is being written."""
+        self._writing = True
+        await self._send.send(snapshot)
+
+    async def run(self) -> None:
+        """Write what is sent, until the end of the block above and of what was sent before it."""
+        async with self._receive:
+            async for snapshot in self._receive:
+                await self._write(snapshot)
+                self._writing = False
+
+    async def _write(self, snapshot: Snapshot) -> None:
+        """Write one; a checkpoint that cannot be written is logged and left out, the one before stays."""
+        began_s, skipped = time.monotonic(), self._skipped_in_a_row
+        try:
+            place = await to_thread.run_sync(save_checkpoint, self._folder, snapshot)
+        except OSError as error:
+            _log.error(
+                "checkpoint_failed",
+                path=str(self._folder),
+                reason=error.strerror,
+                consequence="the last good checkpoint stays, training goes on",
+            )
+        else:
+            _log.info(
+                "checkpoint_saved",
+                path=str(place),
+                size_bytes=len(snapshot.data),
+                duration_s=round(time.monotonic() - began_s, 3),
+                skipped=self._skipped_in_a_row - skipped,
+            )
+        self._skipped_in_a_row = 0
 
 
 def take_snapshot(learner: Learner, network: str, spec: ReplaySpec) -> Snapshot:

@@ -1,4 +1,11 @@
-"""The learner's stages: sample -> train -> reprioritise, joined by bounded streams so that they overlap."""
+"""The learner's stages, joined by bounded streams so that they overlap.
+
+    sample -> train -> reprioritise
+                    -> publish weights
+                    -> write checkpoints
+
+Weights and checkpoints have queues of their own: a disk that stalls delays neither training nor published weights.
+"""
 
 import math
 import time
@@ -14,8 +21,9 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from borgagent.dqn.learner import Learner, Tensors, Trained
+from borgagent.dqn.settings import LearnerSettings
 from borgagent.settings import AgentSettings
-from borgagent.stages.checkpoint import Snapshot, save_checkpoint, take_snapshot
+from borgagent.stages.checkpoint import CheckpointWriter, Snapshot, take_snapshot
 from borgcore.errors import BorgError, ReplayTooSmallError
 from borgcore.replay import Batch, Replay, ReplaySpec
 from borgcore.run.weights import Weights, encode_weights, publish_weights
@@ -26,7 +34,6 @@ _MAX_READY = 2  # batches waiting for the train step, on top of those being samp
 _log = structlog.get_logger()
 
 Sampled = tuple[Batch, Tensors]
-Artifact = Weights | Snapshot
 
 
 @dataclass(slots=True)
@@ -70,9 +77,14 @@ class Learning:
         self._settings = settings
         self._spec = spec
         self._key = settings.keys.weights(owner)
-        self._folder = settings.checkpoints_of(owner)
-        self._waiting = False  # for a sample, and it has been said
+        self._checkpoints = CheckpointWriter(settings.checkpoints_of(owner))
+        self._waiting = False  # for a sample, and that was logged
         self._limiter = CapacityLimiter(1)  # one update, or one look at the weights, at a time
+
+    @property
+    def checkpoints_skipped(self) -> int:
+        """Checkpoints left out because the one before was still being written."""
+        return self._checkpoints.skipped
 
     async def run(self, stages: TaskGroup) -> None:
         """Sample until cancelled; the stages behind, in ``stages``, then finish what was sampled."""
@@ -84,7 +96,7 @@ class Learning:
             await self._prepare(batches[0])
             for batch in batches:
                 free_send.send_nowait(batch)
-            stages.start_soon(self._train, ready, free_send)
+            stages.start_soon(self._train, ready, free_send, free)
             async with anyio.create_task_group() as samplers:
                 samplers.start_soon(self._compile)
                 for _ in range(settings.samplers):
@@ -139,29 +151,33 @@ class Learning:
             with anyio.CancelScope(shield=True):  # what was sampled is trained on; the train stage outlives this one
                 await ready.send((batch, self._learner.upload(batch)))
 
-    async def _train(self, ready: MemoryObjectReceiveStream[Sampled], free: MemoryObjectSendStream[Batch]) -> None:
-        settings = self._settings.learner
+    async def _train(
+        self,
+        ready: MemoryObjectReceiveStream[Sampled],
+        free: MemoryObjectSendStream[Batch],
+        unused: MemoryObjectReceiveStream[Batch],
+    ) -> None:
+        """Train until sampling has ended; ``unused``, the samplers' end of ``free``, must stay open until then."""
         errors_send, errors = create_memory_object_stream[tuple[NDArray[np.int64], Trained]](_MAX_READY)
-        keep_send, keep = create_memory_object_stream[Artifact](2)
-        publish_at = checkpoint_at = time.monotonic()
-        async with ready, anyio.create_task_group() as stages, errors_send, keep_send:
+        weights_send, weights = create_memory_object_stream[Weights](1)
+        checkpoints = self._checkpoints
+        async with ready, free, unused, anyio.create_task_group() as stages, errors_send, weights_send, checkpoints:
             stages.start_soon(self._reprioritise, errors)
-            stages.start_soon(self._keep, keep)
+            stages.start_soon(self._publish, weights)
+            stages.start_soon(checkpoints.run)
+            due = _Due(self._settings.learner)
             while (sampled := await self._next(ready)) is not None:
                 batch, tensors = sampled
                 trained = await to_thread.run_sync(self._learner.train, tensors, limiter=self._limiter)
                 self._count(trained)
                 await errors_send.send((batch.ids_B.copy(), trained))
                 free.send_nowait(batch)
-                now = time.monotonic()
-                if now >= publish_at + settings.publish_period_s:
-                    publish_at = now
-                    await keep_send.send(await self._weights())
-                if now >= checkpoint_at + settings.checkpoint_period_s:
-                    checkpoint_at = now
-                    await keep_send.send(await self._snapshot())
-            await keep_send.send(await self._weights())
-            await keep_send.send(await self._snapshot())
+                if due.weights():
+                    await weights_send.send(await self._weights())
+                if due.checkpoint() and checkpoints.ready():
+                    await checkpoints.send(await self._snapshot())
+            await weights_send.send(await self._weights())
+            await checkpoints.send(await self._snapshot())
 
     async def _next(self, ready: MemoryObjectReceiveStream[Sampled]) -> Sampled | None:
         """The next batch, the wait for it counted while it lasts; None where sampling has ended."""
@@ -206,25 +222,27 @@ class Learning:
             take_snapshot, self._learner, self._settings.network, self._spec, limiter=self._limiter
         )
 
-    async def _keep(self, keep: MemoryObjectReceiveStream[Artifact]) -> None:
-        """Publish weights and write checkpoints while training goes on."""
-        async with keep:
-            async for item in keep:
-                if isinstance(item, Weights):
-                    await publish_weights(self._redis, self._key, item)
-                else:
-                    await self._write(item)
+    async def _publish(self, weights: MemoryObjectReceiveStream[Weights]) -> None:
+        async with weights:
+            async for version in weights:
+                await publish_weights(self._redis, self._key, version)
 
-    async def _write(self, snapshot: Snapshot) -> None:
-        """A checkpoint that cannot be written is said and left out; the one before stays."""
-        try:
-            place = await to_thread.run_sync(save_checkpoint, self._folder, snapshot)
-        except OSError as error:
-            _log.error(
-                "checkpoint_failed",
-                path=str(self._folder),
-                reason=error.strerror,
-                consequence="the last good checkpoint stays, training goes on",
-            )
-        else:
-            _log.info("checkpoint_saved", path=str(place), size_bytes=len(snapshot.data))
+
+class _Due:
+    """Whether it is time to publish weights, or to write a checkpoint."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self._settings = settings
+        self._published_s = self._saved_s = time.monotonic()
+
+    def weights(self) -> bool:
+        now = time.monotonic()
+        due = now >= self._published_s + self._settings.publish_period_s
+        self._published_s = now if due else self._published_s
+        return due
+
+    def checkpoint(self) -> bool:
+        now = time.monotonic()
+        due = now >= self._saved_s + self._settings.checkpoint_period_s
+        self._saved_s = now if due else self._saved_s
+        return due
