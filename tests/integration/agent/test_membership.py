@@ -76,7 +76,7 @@ async def test_a_pure_learner_plays_nothing_and_teaches_a_pure_actor(start_agent
     actor = await report_where(redis, 2, lambda report: report.weights_version > 20)
     learner = await report_where(redis, 1, learns)
     assert actor.learner is None
-    assert (learner.steps, learner.episodes, learner.recent) == (0, 0, [])
+    assert (learner.steps, learner.episodes, learner.recent) == (0, 0, ())
 
 
 async def test_a_pure_learner_that_waits_for_its_number_ends_when_it_is_told_to(

@@ -50,8 +50,9 @@ number = redis.incr("agents-started")
 
 def report(returns=(), learner=None, epsilon=0.5):
     now = time.time()
-    written = {"agent": number, "pid": os.getpid(), "at_s": now, "steps": 10, "steps_per_s": 5.0, "episodes": 1,
-               "epsilon": epsilon, "weights_version": 1,
+    written = {"agent": number, "agents": 1, "pid": os.getpid(), "at_s": now, "steps": 10, "steps_per_s": 5.0,
+               "episodes": 1, "return_20": None, "epsilon": epsilon, "weights_version": 1, "weights_age_s": None,
+               "pause_share": 0.0, "stale": 0, "corrupt": 0, "events_dropped": 0,
                "recent": [(now + i, value) for i, value in enumerate(returns)],
                "learner": learner}
     redis.hset("borg:{" + run + ":r0}:reports", str(number), json.dumps(written))

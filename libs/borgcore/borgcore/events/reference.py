@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from borgcore.events import monitoring, training  # noqa: F401  # their classes are the events
-from borgcore.events.schema import DEAD_LETTER, DEAD_LETTER_CAP, SCHEMA_VERSION, TOPICS, Event, Topic
+from borgcore.events.schema import DEAD_LETTER, DEAD_LETTER_CAP, SCHEMA_VERSION, TOPICS, Event, Topic, find_figure
 
 _HEAD = f"""\
 # Events
@@ -42,6 +42,8 @@ class Field(NamedTuple):
     description: str
     optional: bool = False
     """Whether it may be absent."""
+    kind: str = ""
+    """counter, gauge, rate or share, where it is a figure of a report."""
 
 
 ENVELOPE = (
@@ -69,7 +71,9 @@ def list_fields(event: type[Event]) -> list[Field]:
     for name, info in event.model_fields.items():
         json_type, nullable = _read_type(info.annotation, f"{event.__name__}.{name}")
         description = " ".join((info.description or "").split())
-        fields.append(Field(name, json_type, description, optional=nullable or not info.is_required()))
+        figure = find_figure(info)
+        optional, kind = nullable or not info.is_required(), "" if figure is None else figure.kind
+        fields.append(Field(name, json_type, description, optional, kind))
     return fields
 
 
@@ -84,11 +88,13 @@ def write_reference() -> str:
 
 
 def _table(fields: Iterable[Field]) -> str:
-    rows = [
-        f"| `{field.name}` | {_TYPE_NAMES.get(field.json_type, field.json_type)} | {_meaning(field)} |"
-        for field in fields
-    ]
+    rows = [f"| `{field.name}` | {_kind(field)} | {_meaning(field)} |" for field in fields]
     return "\n".join(["| field | type | meaning |", "|---|---|---|", *rows])
+
+
+def _kind(field: Field) -> str:
+    json_type = _TYPE_NAMES.get(field.json_type, field.json_type)
+    return f"{json_type}, {field.kind}" if field.kind else json_type
 
 
 def _meaning(field: Field) -> str:

@@ -4,9 +4,11 @@
 field that is None is left out of the JSON. A change that an old reader would misread raises :data:`SCHEMA_VERSION`.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 SCHEMA_VERSION = 1
 
@@ -14,6 +16,24 @@ Topic = Literal["training_log", "memory_monitoring"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 DEAD_LETTER = "dead_letter"
 DEAD_LETTER_CAP = 1_000  # of a Redis stream, where the replay memory lives, too: the largest letters have 133 kB each
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a field of a report is besides its type and docstring; whatever shows the field takes it from here."""
+
+    kind: Literal["counter", "gauge", "rate", "share"]
+    """A counter only grows, a gauge is the state now; a rate and a share are over the time since the report before."""
+    label: str = ""
+    """Heading of its column in the terminal's table, title of its panel's metric; no column without one."""
+    text: str = ""
+    """Format of its value in the terminal, with what stands before it."""
+    metric: str | None = None
+    """Name in Prometheus where it is not the field's own: of a share, the counter of seconds behind it; empty: none."""
+
+    def describe(self, value: object) -> str:
+        """Write a value as the terminal shows it; a dash where there is none."""
+        return "-" if value is None else self.text.format(value)
 
 
 class Event(BaseModel):
@@ -24,3 +44,14 @@ class Event(BaseModel):
     topic: ClassVar[Topic]
     name: ClassVar[str]
     """Value of the field ``event``: a past-tense noun_verb."""
+
+    @classmethod
+    def figures(cls) -> dict[str, Figure]:
+        """Return the figures among the fields, by name, in their order."""
+        found = {name: find_figure(info) for name, info in cls.model_fields.items()}
+        return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def find_figure(info: FieldInfo) -> Figure | None:
+    """Return the figure that a field is annotated with."""
+    return next((one for one in info.metadata if isinstance(one, Figure)), None)

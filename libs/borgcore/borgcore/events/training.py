@@ -1,8 +1,8 @@
 """The events of the topic training_log, which agents publish."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from borgcore.events.schema import Event
+from borgcore.events.schema import Event, Figure
 
 
 class RunStarted(Event):
@@ -83,29 +83,29 @@ class AgentReported(Event):
 
     agent: int
     """Number of the agent, from 1."""
-    agents: int
+    agents: Annotated[int, Figure("gauge", metric="borg_run_agents")]
     """Agents of the run that are alive."""
-    steps: int
+    steps: Annotated[int, Figure("counter", "steps", "{:,}")]
     """Agent steps (frame_skip frames each) since this process began."""
-    steps_per_s: float
+    steps_per_s: Annotated[float, Figure("rate", "steps/s", "{:,.0f}")]
     """Agent steps per second."""
-    episodes: int
+    episodes: Annotated[int, Figure("counter", "episodes", "{:,}")]
     """Episodes since this process began."""
-    return_20: float | None
+    return_20: Annotated[float | None, Figure("gauge", "return 20", "{:.2f}", metric="borg_agent_return")]
     """Mean return of the newest 20 episodes; absent before there are so many."""
-    epsilon: float
+    epsilon: Annotated[float, Figure("gauge", "epsilon", "{:.3f}")]
     """Share of random actions."""
-    weights_version: int
+    weights_version: Annotated[int, Figure("gauge", "weights", "{:,}")]
     """Version of the weights in use."""
-    weights_age_s: float | None
+    weights_age_s: Annotated[float | None, Figure("gauge", metric="borg_agent_weights_age_seconds")]
     """Policy lag: time since the weights in use were fetched, seconds; absent before the first."""
-    pause_share: float
+    pause_share: Annotated[float, Figure("share", metric="borg_agent_pause_seconds")]
     """Share of the time acting was paused by the limiter or by a full push queue."""
-    stale: int
+    stale: Annotated[int, Figure("counter", metric="borg_agent_stale_priorities")]
     """Priorities that came too late, for transitions already overwritten, since this process began."""
-    corrupt: int
+    corrupt: Annotated[int, Figure("counter", metric="borg_agent_corrupt_transitions")]
     """Stored transitions that could not be decoded, since this process began."""
-    events_dropped: int
+    events_dropped: Annotated[int, Figure("counter", metric="")]
     """Events dropped because the log was away, since this process began."""
 
 
@@ -117,19 +117,23 @@ class LearnerReported(Event):
 
     agent: int
     """Number of the agent that trains."""
-    updates: int
+    updates: Annotated[int, Figure("counter", "train steps", "{:,} updates")]
     """Train steps since the run began, restarts included."""
-    updates_per_s: float
-    """Train steps per second."""
-    samples_per_s: float
-    """Transitions trained on."""
-    batch_size: int
+    batch_size: Annotated[int, Figure("gauge", "batch", " of {}")]
     """Transitions in one train step."""
-    loss: float
+    updates_per_s: Annotated[float, Figure("rate", "train steps/s", ", {:.1f}/s")]
+    """Train steps per second."""
+    samples_per_s: Annotated[float, Figure("rate", "samples/s", ", {:,.0f} samples/s")]
+    """Transitions trained on per second."""
+    loss: Annotated[float, Figure("gauge", "loss", ", loss {:.4f}")]
     """Mean Huber loss, weighted by importance."""
-    mean_q: float
+    mean_q: Annotated[float, Figure("gauge", "mean Q", ", mean Q {:.3f}")]
     """Mean Q value of the actions in the batches."""
-    wait_share: float
+    wait_share: Annotated[
+        float, Figure("share", "for data", ", waiting for data {:.1%}", metric="borg_learner_wait_seconds")
+    ]
     """Share of the time spent waiting for data, limiter waits left out."""
-    limiter_share: float
+    limiter_share: Annotated[
+        float, Figure("share", "for inserts", ", for the limiter {:.1%}", metric="borg_learner_limiter_wait_seconds")
+    ]
     """Share of the time spent waiting because samples were ahead of inserts."""

@@ -14,8 +14,8 @@ from borgagent.telemetry.redaction import redact
 from borgagent.telemetry.state import AgentState
 from borgcore.connection.failures import explain, leaves_of
 from borgcore.eventlog.publisher import Publisher
-from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported, RunEnded, RunStarted
-from borgcore.run.reports import AgentReport, LearnerReport
+from borgcore.events.training import EpisodeEnded, RunEnded, RunStarted
+from borgcore.run.reports import AgentReport
 
 _VERSION = version("borgagent")  # looks at the disk
 
@@ -35,12 +35,11 @@ def publish_run(publisher: Publisher, state: AgentState, device: torch.device, a
         publisher.publish(run_ended(state, reason))
 
 
-def publish_report(publisher: Publisher, state: AgentState, report: AgentReport) -> None:
+def publish_report(publisher: Publisher, report: AgentReport) -> None:
     """Publish what a report says of the agent, and of its learner where it has one."""
     publisher.agent = report.agent  # another than before, where it was elected
-    publisher.publish(agent_reported(state, report, publisher.dropped))
-    if report.learner is not None:
-        publisher.publish(learner_reported(report.agent, report.learner))
+    for event in report.events:
+        publisher.publish(event)
 
 
 def run_started(state: AgentState, device: torch.device) -> RunStarted:
@@ -97,38 +96,3 @@ def episodes_ended(state: AgentState, rollout: Rollout, weights_version: int) ->
         )
         for number, episode in enumerate(rollout.episodes, acting.episodes + 1)
     ]
-
-
-def agent_reported(state: AgentState, report: AgentReport, events_dropped: int) -> AgentReported:
-    """The agent's part of a report."""
-    fetched_s = state.acting.weights_at_s
-    return AgentReported(
-        agent=report.agent,
-        agents=state.membership.agents,
-        steps=report.steps,
-        steps_per_s=report.steps_per_s,
-        episodes=report.episodes,
-        return_20=report.mean_return(),
-        epsilon=report.epsilon,
-        weights_version=report.weights_version,
-        weights_age_s=None if fetched_s is None else round(time.monotonic() - fetched_s, 3),
-        pause_share=report.pause_share,
-        stale=state.replay.stale,
-        corrupt=state.replay.corrupt,
-        events_dropped=events_dropped,
-    )
-
-
-def learner_reported(agent: int, learner: LearnerReport) -> LearnerReported:
-    """The learner's part of the report of an agent that trains."""
-    return LearnerReported(
-        agent=agent,
-        updates=learner.updates,
-        updates_per_s=learner.updates_per_s,
-        samples_per_s=learner.samples_per_s,
-        batch_size=learner.batch_size,
-        loss=learner.loss,
-        mean_q=learner.mean_q,
-        wait_share=learner.wait_share,
-        limiter_share=learner.limiter_share,
-    )

@@ -12,7 +12,8 @@ from borgagent.stages.learning import LearningProgress
 from borgagent.telemetry.events import publish_report
 from borgagent.telemetry.state import AgentState
 from borgcore.eventlog.publisher import Publisher
-from borgcore.run.reports import AgentReport, LearnerReport, write_report
+from borgcore.events.training import LearnerReported
+from borgcore.run.reports import AgentReport, write_report
 from borgcore.service.health import Health
 from borgcore.service.ticker import Ticker
 
@@ -40,7 +41,7 @@ class Reporter:
         while True:
             await ticker.wait()
             report = self.measure()
-            publish_report(self._publisher, self._state, report)
+            publish_report(self._publisher, report)
             self._unwritten.append(report)
             self._measured.set()
 
@@ -69,33 +70,29 @@ class Reporter:
         acting, before = self._state.acting, self._acted
         paused_s = acting.all_pauses_s
         report = AgentReport(
-            agent=self._state.membership.number,
             pid=os.getpid(),
             at_s=time.time(),
-            steps=acting.steps,
-            steps_per_s=(acting.steps - before.steps) / elapsed_s,
-            episodes=acting.episodes,
-            epsilon=acting.epsilon,
-            weights_version=acting.weights_version,
-            recent=list(acting.recent),
-            pause_share=min(1.0, (paused_s - self._paused_s) / elapsed_s),
+            recent=tuple(acting.recent),
             learner=self._measure_learner(elapsed_s),
+            steps_per_s=(acting.steps - before.steps) / elapsed_s,
+            pause_share=min(1.0, (paused_s - self._paused_s) / elapsed_s),
+            events_dropped=self._publisher.dropped,
+            **self._state.agent_figures(),
         )
         self._at_s, self._acted, self._paused_s = now, replace(acting), paused_s
         return report
 
-    def _measure_learner(self, elapsed_s: float) -> LearnerReport | None:
+    def _measure_learner(self, elapsed_s: float) -> LearnerReported | None:
         learning = self._state.learning
         if learning is None or not learning.trained:
             return None
         before = self._learned or LearningProgress(updates=learning.resumed_at)
         self._learned = replace(learning)
-        return LearnerReport(
-            updates=learning.updates,
-            updates_per_s=(learning.updates - before.updates) / elapsed_s,
-            loss=learning.loss,
-            mean_q=learning.mean_q,
+        updates_per_s = (learning.updates - before.updates) / elapsed_s
+        return LearnerReported(
+            updates_per_s=updates_per_s,
+            samples_per_s=updates_per_s * self._state.settings.learner.batch_size,
             wait_share=min(1.0, (learning.wait_s - before.wait_s) / elapsed_s),
             limiter_share=min(1.0, (learning.limiter_s - before.limiter_s) / elapsed_s),
-            batch_size=self._state.settings.learner.batch_size,
+            **self._state.learner_figures(learning),
         )

@@ -6,20 +6,24 @@ from rich.text import Text
 
 from borgcli.screen.duration import format_duration
 from borgcli.screen.progress import RunProgress
-from borgcore.run.reports import AgentReport, LearnerReport
+from borgcore.events.training import AgentReported, LearnerReported
+from borgcore.run.reports import AgentReport
 from borgcore.run.stats import ReplayStats
 
-_UNKNOWN = "-"
-_COLUMNS = ("agent", "steps", "steps/s", "episodes", "return 20", "return 100", "epsilon", "weights")
+_AGENT = {name: figure for name, figure in AgentReported.figures().items() if figure.label}
+_LEARNER = LearnerReported.figures()
+_LONG = 100  # episodes of the second mean return, which is in no event
 
 
 def render_table(progress: RunProgress, phase: str | None = None) -> RenderableType:
     """Render the agents as rows below the time and the phase, then the learner and the memory."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name == "agent" else "right", no_wrap=True)
     for report in progress.reports:
-        table.add_row(*_cells(report), style="dim" if progress.silent(report) else None)
+        cells = _cells(report)
+        if not table.columns:
+            for name in cells:
+                table.add_column(name, justify="left" if name == "agent" else "right", no_wrap=True)
+        table.add_row(*cells.values(), style="dim" if progress.silent(report) else None)
     lines = [Text(_head(progress), style="bold"), Text(phase or progress.phase, style="italic")]
     if progress.reports:
         lines.append(Text())
@@ -29,10 +33,7 @@ def render_table(progress: RunProgress, phase: str | None = None) -> RenderableT
 
 def render_line(progress: RunProgress) -> str:
     """Render the same facts as one line."""
-    agents = [
-        "agent " + " ".join(f"{name} {cell}" for name, cell in zip(_COLUMNS, _cells(report), strict=True))[6:]
-        for report in progress.reports
-    ]
+    agents = [" ".join(f"{name} {cell}" for name, cell in _cells(report).items()) for report in progress.reports]
     parts = [_head(progress), progress.phase, *agents, _learner_line(progress), _memory_line(progress.stats)]
     return " | ".join(part for part in parts if part)
 
@@ -44,21 +45,14 @@ def _head(progress: RunProgress) -> str:
     return f"{progress.run} ({progress.game}) {time}"
 
 
-def _cells(report: AgentReport) -> tuple[str, ...]:
-    return (
-        f"{report.agent}{' * learner' if report.learner else ''}",
-        f"{report.steps:,}",
-        f"{report.steps_per_s:,.0f}",
-        f"{report.episodes:,}",
-        _format_return(report.mean_return(20)),
-        _format_return(report.mean_return(100)),
-        f"{report.epsilon:.3f}",
-        f"{report.weights_version:,}",
-    )
-
-
-def _format_return(value: float | None) -> str:
-    return _UNKNOWN if value is None else f"{value:.2f}"
+def _cells(report: AgentReport) -> dict[str, str]:
+    """Write an agent's figures by column: those that have a label, and the mean over more episodes beside return_20."""
+    cells = {"agent": f"{report.agent}{' * learner' if report.learner else ''}"}
+    for name, figure in _AGENT.items():
+        cells[figure.label] = figure.describe(getattr(report, name))
+        if name == "return_20":
+            cells[f"return {_LONG}"] = figure.describe(report.mean_return(_LONG))
+    return cells
 
 
 def _learner_line(progress: RunProgress) -> str:
@@ -66,13 +60,8 @@ def _learner_line(progress: RunProgress) -> str:
     return "; ".join(map(_describe_learner, learners))
 
 
-def _describe_learner(learner: LearnerReport) -> str:
-    return (
-        f"learner: {learner.updates:,} updates of {learner.batch_size}, {learner.updates_per_s:.1f}/s, "
-        f"{learner.updates_per_s * learner.batch_size:,.0f} samples/s, "
-        f"loss {learner.loss:.4f}, mean Q {learner.mean_q:.3f}, waiting for data {learner.wait_share:.1%}, "
-        f"for the limiter {learner.limiter_share:.1%}"
-    )
+def _describe_learner(learner: LearnerReported) -> str:
+    return "learner: " + "".join(figure.describe(getattr(learner, name)) for name, figure in _LEARNER.items())
 
 
 def _memory_line(stats: ReplayStats | None) -> str:

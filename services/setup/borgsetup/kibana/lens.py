@@ -68,7 +68,7 @@ def _columns(panel: Panel) -> dict[str, dict[str, Any]]:
     if panel.has_axis:
         columns[_X] = _time_axis() if panel.x == TIME else _number_axis(panel.x)
     return columns | {
-        column_id: _metric(metric) for column_id, metric in zip(_metric_ids(panel), panel.metrics, strict=True)
+        column_id: _metric(panel, metric) for column_id, metric in zip(_metric_ids(panel), panel.metrics, strict=True)
     }
 
 
@@ -123,12 +123,12 @@ def _number_axis(field: str) -> dict[str, Any]:
     }
 
 
-def _metric(metric: Metric) -> dict[str, Any]:
+def _metric(panel: Panel, metric: Metric) -> dict[str, Any]:
     params: dict[str, Any] = {"emptyAsNull": False} if metric.operation in {"count", "sum"} else {}
     if metric.format in _FORMATS:
         params["format"] = _FORMATS[metric.format]
     column = {
-        "label": metric.label,
+        "label": panel.label_of(metric),
         "customLabel": True,
         "dataType": "date" if metric.format == "date" else "number",
         "operationType": metric.operation,

@@ -22,7 +22,8 @@ class Metric:
     operation: Operation
     field: str | None
     """Field of the event; None counts events."""
-    label: str
+    label: str = ""
+    """Empty: the label of the figure, as its event defines it."""
     format: Format = "number"
     newest: str | None = None
     """Only the end of the time range, such as ``1m``: what is true now. For panels without an x-axis."""
@@ -41,6 +42,11 @@ class Panel:
     """Fields whose values have a line each; in a table, a row."""
     x: str = TIME
     """Field of the x-axis, a time or a number; numbers and tables have no axis."""
+
+    def label_of(self, metric: Metric) -> str:
+        """Return the label of one of its metrics."""
+        label = metric.label or self.event.figures()[metric.field or ""].label
+        return label[:1].upper() + label[1:]
 
     @property
     def id(self) -> str:

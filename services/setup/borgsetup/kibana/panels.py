@@ -48,7 +48,7 @@ HEADLINES = (
         "Train steps",
         "Train steps since the run began.",
         LearnerReported,
-        (Metric("max", "updates", "Train steps", "whole"),),
+        (Metric("max", "updates", format="whole"),),
         "number",
     ),
 )
@@ -82,19 +82,19 @@ LEARNING = (
         "Loss",
         "Mean Huber loss, weighted by importance: how far predicted values are from their targets.",
         LearnerReported,
-        (Metric("average", "loss", "Loss"),),
+        (Metric("average", "loss"),),
     ),
     Panel(
         "Mean Q",
         "Mean value that the network gives to the actions in its batches; growth without end means it diverges.",
         LearnerReported,
-        (Metric("average", "mean_q", "Mean Q"),),
+        (Metric("average", "mean_q"),),
     ),
     Panel(
         "Epsilon per agent",
         "Share of actions that are random.",
         AgentReported,
-        (Metric("average", "epsilon", "Epsilon", "percent"),),
+        (Metric("average", "epsilon", format="percent"),),
         split=("agent",),
     ),
 )
@@ -103,7 +103,7 @@ SPEED = (
         "Agent steps per second",
         "How fast agents play, stacked to what they do together.",
         AgentReported,
-        (Metric("average", "steps_per_s", "Steps/s", "whole"),),
+        (Metric("average", "steps_per_s", format="whole"),),
         "area_stacked",
         split=("agent",),
     ),
@@ -111,7 +111,7 @@ SPEED = (
         "Train steps per second",
         "How fast the learner trains.",
         LearnerReported,
-        (Metric("average", "updates_per_s", "Train steps/s"),),
+        (Metric("average", "updates_per_s"),),
     ),
     Panel(
         "Policy lag",
@@ -127,8 +127,8 @@ BALANCE = (
         "Share of its time that the learner waits for data, and because samples are ahead of inserts.",
         LearnerReported,
         (
-            Metric("average", "wait_share", "For data", "percent"),
-            Metric("average", "limiter_share", "For inserts", "percent"),
+            Metric("average", "wait_share", format="percent"),
+            Metric("average", "limiter_share", format="percent"),
         ),
     ),
     Panel(

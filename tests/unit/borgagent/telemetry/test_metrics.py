@@ -9,6 +9,7 @@ from borgagent.dqn.actor import Episode, Rollout
 from borgagent.stages.learning import LearningProgress
 from borgagent.telemetry.metrics import agent_metrics
 from borgagent.telemetry.state import AgentState
+from borgcore.events.training import AgentReported, LearnerReported
 
 
 def scrape(state: AgentState) -> dict[str, float]:
@@ -71,3 +72,12 @@ def test_a_learners_metrics_are_beside_them(state: AgentState) -> None:
 def test_a_number_that_changes_changes_the_label(state: AgentState) -> None:
     state.membership.number = 2  # type: ignore[misc]  # a fake
     assert scrape(state)["borg_agent_steps_total"] == 0.0
+
+
+def test_every_figure_of_the_events_but_rates_has_a_metric(state: AgentState) -> None:
+    state.acting.take(Rollout(steps=1, episodes=[Episode(0.0, 9, truncated=False, ended_at=1)] * 20))
+    state.acting.weights_at_s = time.monotonic()
+    state.learning = LearningProgress(updates=40, resumed_at=30)
+    figures = [*AgentReported.figures().values(), *LearnerReported.figures().values()]
+    shown = [figure for figure in figures if figure.kind != "rate" and figure.metric != ""]
+    assert len(scrape(state)) == len(shown) > 10

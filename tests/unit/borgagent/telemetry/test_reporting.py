@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 
 import anyio
@@ -10,8 +11,7 @@ from borgagent.stages.learning import LearningProgress
 from borgagent.telemetry import reporting
 from borgagent.telemetry.reporting import Reporter
 from borgagent.telemetry.state import AgentState
-from borgcore.events.training import AgentReported
-from borgcore.run.reports import LearnerReport
+from borgcore.events.training import AgentReported, LearnerReported
 from borgcore.service.health import Health
 from tests.limits import HANG_S
 
@@ -78,7 +78,36 @@ def test_rates_are_over_the_time_since_the_report_before(reporter: Reporter, clo
     assert report.pause_share == pytest.approx(0.25)
 
 
-def learner_part(reporter: Reporter) -> LearnerReport:
+def test_a_report_has_what_the_agent_its_run_and_its_memory_have_come_to(
+    reporter: Reporter, clock: Clock, state: AgentState
+) -> None:
+    episodes = [Episode(float(number), 9, truncated=False, ended_at=1) for number in range(20)]
+    state.acting.take(Rollout(steps=400, episodes=episodes))
+    state.acting.epsilon, state.acting.weights_version = 0.25, 7
+    state.acting.weights_at_s = time.monotonic() - 1.5
+    clock.now_s += 1.0
+    report = reporter.measure()
+    assert report.weights_age_s == pytest.approx(1.5, abs=1.0)
+    assert report.events == [
+        AgentReported(
+            agent=1,
+            agents=3,
+            steps=400,
+            steps_per_s=400.0,
+            episodes=20,
+            return_20=9.5,
+            epsilon=0.25,
+            weights_version=7,
+            weights_age_s=report.weights_age_s,
+            pause_share=0.0,
+            stale=7,
+            corrupt=2,
+            events_dropped=4,
+        )
+    ]
+
+
+def learner_part(reporter: Reporter) -> LearnerReported:
     learner = reporter.measure().learner
     assert learner is not None
     return learner

@@ -8,12 +8,16 @@ from rich.live import Live
 from borgcli.screen.display import PlainDisplay, TerminalDisplay
 from borgcli.screen.figures import format_bytes, render_line, render_table
 from borgcli.screen.progress import RunProgress, warmup_size
+from borgcore.events.training import LearnerReported
 from borgcore.replay import ReplayStats
-from borgcore.run.reports import AgentReport, LearnerReport
+from borgcore.run.reports import AgentReport, mean_return
+from tests.reports import report_of
 
-LEARNER = LearnerReport(
+LEARNER = LearnerReported(
+    agent=1,
     updates=1234,
     updates_per_s=45.6,
+    samples_per_s=45.6 * 64,
     loss=0.0123,
     mean_q=0.5,
     wait_share=0.03,
@@ -26,19 +30,10 @@ STATS = ReplayStats(
 
 
 def report(agent: int, returns: list[float], **fields: object) -> AgentReport:
-    recent = [(float(agent + 10 * number), value) for number, value in enumerate(returns)]
-    given: dict[str, object] = {
-        "pid": 100 + agent,
-        "at_s": 1000.0,
-        "steps": 12_345,
-        "steps_per_s": 512.4,
-        "episodes": len(returns),
-        "epsilon": 0.85,
-        "weights_version": 7,
-        "recent": recent,
-        **fields,
-    }
-    return AgentReport(agent=agent, **given)  # type: ignore[arg-type]  # named above
+    recent = tuple((float(agent + 10 * number), value) for number, value in enumerate(returns))
+    given = {"pid": 100 + agent, "at_s": 1000.0, "steps": 12_345, "steps_per_s": 512.4, "epsilon": 0.85, **fields}
+    return_20 = mean_return(recent, 20)
+    return report_of(agent=agent, episodes=len(returns), return_20=return_20, recent=recent, **given)
 
 
 PROGRESS = RunProgress(

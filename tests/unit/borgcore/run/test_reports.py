@@ -1,6 +1,8 @@
 import pytest
 
-from borgcore.run.reports import AgentReport, LearnerReport, mean_return
+from borgcore.events.training import AgentReported
+from borgcore.run.reports import mean_return
+from tests.reports import LEARNER, QUIET, report_of
 
 
 def test_the_mean_return_is_over_the_newest_episodes_by_time() -> None:
@@ -13,23 +15,12 @@ def test_there_is_no_mean_return_before_enough_episodes_have_ended() -> None:
 
 
 def test_a_report_gives_the_mean_of_its_own_episodes() -> None:
-    report = AgentReport(
-        agent=1,
-        pid=2,
-        at_s=3.0,
-        steps=4,
-        steps_per_s=5.0,
-        episodes=2,
-        epsilon=0.5,
-        weights_version=7,
-        recent=[(1.0, -1.0), (2.0, 1.0)],
-    )
+    report = report_of(recent=((1.0, -1.0), (2.0, 1.0)))
     assert report.mean_return(2) == pytest.approx(0.0)
     assert report.mean_return() is None
 
 
-def test_samples_are_the_transitions_trained_on() -> None:
-    learner = LearnerReport(
-        updates=9, updates_per_s=8.0, loss=0.5, mean_q=0.25, wait_share=0.0, limiter_share=0.0, batch_size=64
-    )
-    assert learner.samples_per_s == pytest.approx(512.0)
+def test_a_report_is_the_events_that_the_agent_publishes() -> None:
+    quiet = AgentReported(**{name: QUIET[name] for name in AgentReported.model_fields})
+    assert report_of().events == [quiet]
+    assert report_of(learner=LEARNER).events == [quiet, LEARNER]
