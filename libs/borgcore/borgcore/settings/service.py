@@ -7,11 +7,12 @@ BaseSettings would read bare names such as ``CAPACITY`` from the environment.
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, StringConstraints, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,15 +21,39 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from borgcore.errors import SettingsError
-from borgcore.settings.sections import EventsSettings, RedisSettings, SaslMechanism
+from borgcore.settings.sections import EventsSettings, RedisSettings, Section
 from borgcore.settings.setting_errors import describe_error, describe_option, section_of
 from borgcore.settings.sources import SecretFiles, TomlFile, Variables
 
 _SHARED_PREFIX = "BORG_"
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+def _settings_of(section: type[Section]) -> dict[str, FieldInfo]:
+    return {name: info for name, info in section.model_fields.items() if name not in section.internal}
+
+
+def _with_sections(**sections: type[Section]) -> Callable[[type[ModelT]], type[ModelT]]:
+    """Give a class the fields of sections as flat settings: ``redis_url`` of ``RedisSettings.url``.
+
+    A setting that the class declares itself is left as it is.
+    """
+
+    def extend(cls: type[ModelT]) -> type[ModelT]:
+        flat: dict[str, Any] = {
+            f"{prefix}_{name}": (info.annotation, info)
+            for prefix, section in sections.items()
+            for name, info in _settings_of(section).items()
+            if f"{prefix}_{name}" not in cls.model_fields
+        }
+        return create_model(cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, **flat)
+
+    return extend
+
+
+@_with_sections(redis=RedisSettings, events=EventsSettings)
 class SharedSettings(BaseSettings):
     """The one list of settings that every service shares: ``BORG_RUN``, ``BORG_REDIS_URL`` and so on."""
 
@@ -51,38 +76,9 @@ class SharedSettings(BaseSettings):
     """Folder of secrets, /run/secrets say: its file borg_redis_password holds what BORG_REDIS_PASSWORD would."""
     run: RunName = "default"
     """Name of the run; agents of one run share one replay memory."""
-    redis_url: str = Field("redis://127.0.0.1:6379", repr=False)
-    """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
-    redis_password: SecretStr | None = None
-    """Password of the Redis server; better by environment than on the command line."""
-    redis_ca_file: Path | None = None
-    """Certificate authority that signed the server's certificate, for rediss://."""
-    redis_timeout_s: PositiveFloat = 5.0
-    """Longest wait for one reply, seconds."""
-    redis_outage_s: PositiveFloat = 20.0
-    """How long a lost connection is tried again before the service ends, seconds."""
     events_url: str | None = Field(None, repr=False)
     """Event log: kafka://host:port[,host:port…], kafka+ssl:// (TLS), redis://, rediss:// or unix:// (Redis Streams);
     the run's Redis server where not given."""
-    events_user: str | None = None
-    """SASL user of Kafka."""
-    events_password: SecretStr | None = None
-    """Password of the event log; better by environment than on the command line."""
-    events_sasl: SaslMechanism = "SCRAM-SHA-512"
-    """SASL mechanism of Kafka, used where a user is given."""
-    events_ca_file: Path | None = None
-    """Certificate authority that signed the event log's certificate."""
-    events_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,60}$")
-    """Put before the names of Kafka's topics, where a Kafka is shared."""
-    events_partitions: PositiveInt = 3
-    """Partitions of a Kafka topic that is created because it is missing."""
-    events_replication: PositiveInt = 1
-    """Copies that Kafka keeps of such a topic."""
-    events_stream_cap: PositiveInt = 200_000
-    """Most entries of a Redis stream, 1,000 of dead_letter; older ones that nobody has read are trimmed, counted and
-    said."""
-    events_buffer: PositiveInt = 10_000
-    """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""
     health_address: str | None = None
     """host:port on which /healthz, /readyz and /metrics are served; not served where not given, or empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -94,33 +90,19 @@ class SharedSettings(BaseSettings):
 
     @property
     def redis(self) -> RedisSettings:
-        """The connection, as one section."""
-        return RedisSettings(
-            url=self.redis_url,
-            password=self.redis_password,
-            ca_file=self.redis_ca_file,
-            timeout_s=self.redis_timeout_s,
-            outage_s=self.redis_outage_s,
-        )
+        """The connection to Redis, as one section."""
+        return RedisSettings(**self._flat("redis", RedisSettings))
 
     @property
     def events(self) -> EventsSettings:
         """The event log, as one section; without a URL of its own it lives in the run's Redis server."""
-        own = self.events_url is not None
-        return EventsSettings(
-            url=self.events_url if self.events_url is not None else self.redis_url,
-            user=self.events_user,
-            password=self.events_password if own else self.redis_password,
-            sasl=self.events_sasl,
-            ca_file=self.events_ca_file if own else self.redis_ca_file,
-            timeout_s=self.redis_timeout_s,
-            outage_s=self.redis_outage_s,
-            prefix=self.events_prefix,
-            partitions=self.events_partitions,
-            replication=self.events_replication,
-            stream_cap=self.events_stream_cap,
-            buffer=self.events_buffer,
-        )
+        redis, given = self.redis, self._flat("events", EventsSettings)
+        if self.events_url is None:
+            given |= {"url": redis.url, "password": redis.password, "ca_file": redis.ca_file}
+        return EventsSettings(**given, timeout_s=redis.timeout_s, outage_s=redis.outage_s)
+
+    def _flat(self, prefix: str, section: type[Section]) -> dict[str, Any]:
+        return {name: getattr(self, f"{prefix}_{name}") for name in _settings_of(section)}
 
 
 class ServiceSettings(SharedSettings):

@@ -103,7 +103,7 @@ async def join(redis: Redis, settings: AgentSettings, intake: CancelScope) -> As
     try:
         yield membership
     finally:
-        with anyio.move_on_after(settings.redis_timeout_s, shield=True):
+        with anyio.move_on_after(settings.redis.timeout_s, shield=True):
             try:
                 await membership.leave()
             except RedisError as error:  # what ended the block is to be heard, not this

@@ -18,7 +18,6 @@ from borgagent.stages.checkpoint import Snapshot
 from borgagent.stages.learning import Learning
 from borgcore.connection.client import open_redis
 from borgcore.replay import Transition, open_replay
-from borgcore.settings.sections import RedisSettings
 from tests.limits import HANG_S
 
 from .learners import TINY, learner_of, names_in
@@ -64,7 +63,7 @@ async def learning(settings: AgentSettings) -> AsyncIterator[tuple[Learning, Red
     """Train until the intake is stopped, by the callable given; the block ends when the stages have."""
     spec = settings.spec(TINY.actions)
     async with (
-        open_redis(RedisSettings(url=settings.redis_url)) as redis,
+        open_redis(settings.redis) as redis,
         open_replay(redis, settings.run, spec, settings.seeded_replay) as replay,
     ):
         await replay.push(transitions(100))
