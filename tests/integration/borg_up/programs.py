@@ -10,6 +10,7 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 from borgcli import main
+from borgcli.commands import up
 from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
@@ -35,7 +36,7 @@ def staff(plan, redis):
 def run_up(plan, display):
     return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "120"))), display, staff)
 
-main.run_up = run_up
+up.run_up = run_up
 main.main()
 """
 

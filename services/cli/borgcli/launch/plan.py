@@ -15,6 +15,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from borgagent.dqn.presets import PresetName, choose_preset
 from borgcli.launch.machine import count_cores, has_cuda
+from borgcli.options import Flags
 from borgcore.errors import MismatchError, SettingsError
 from borgcore.run.folder import RunFolder, lock_run
 from borgcore.run.record import RunRecord, check_name, find_run, read_record, write_record
@@ -29,23 +30,6 @@ _PRESET: TypeAdapter[PresetName] = TypeAdapter(PresetName)
 
 
 @dataclass(frozen=True)
-class Flags:
-    """The command line of ``borg up``; None where nothing was given."""
-
-    agents: int | None = None
-    game: str | None = None
-    preset: str | None = None
-    seed: int | None = None
-    capacity: int | None = None
-    redis_url: str | None = None
-    run: str | None = None
-    resume: bool = False
-    for_s: float | None = None
-    until_return: float | None = None
-    runs: Path = Path("runs")
-
-
-@dataclass(frozen=True)
 class Plan:
     """One ``borg up``, decided."""
 
@@ -56,17 +40,15 @@ class Plan:
     until_return: float | None = None
     grace_s: float = 20.0  # for an agent to drain, its checkpoint included
     lock_file: int | None = None  # descriptor that children inherit
+    password: SecretStr | None = None  # of a server of the user's own; kept here alone
 
     def external_redis(self) -> RedisSettings | None:
         """How to reach a server of the user's own; None for the embedded one."""
         if self.record.redis_url is None:
             return None
-        password = os.environ.get(PASSWORD_VARIABLE)
         ca_file = os.environ.get("BORG_REDIS_CA_FILE")
         return RedisSettings(
-            url=self.record.redis_url,
-            password=SecretStr(password) if password else None,
-            ca_file=Path(ca_file) if ca_file else None,
+            url=self.record.redis_url, password=self.password, ca_file=Path(ca_file) if ca_file else None
         )
 
 
@@ -74,7 +56,7 @@ class Plan:
 def open_plan(flags: Flags) -> Iterator[Plan]:
     """Decide, make or find the run's folder, and hold its lock.
 
-    A password inside the URL moves to the environment: it must reach neither run.json nor a command line.
+    A password inside the URL is taken out of it: it must reach neither run.json nor a command line.
 
     Raises:
         SettingsError: a wrong value, the run exists already or runs already.
@@ -83,13 +65,21 @@ def open_plan(flags: Flags) -> Iterator[Plan]:
     if flags.run is not None:
         check_name(flags.run)
     _check_preset(flags.preset)
-    flags = _hide_password(flags)
+    flags, password = _take_password(flags)
     made = None if flags.resume else _resolve(_new_record(flags))  # it may ask torch: before there is a folder
     folder = _find(flags) if made is None else _create(flags)
     with lock_run(folder) as lock_file:
         record = made or _resolve(_merge(read_record(folder), flags, folder))
         write_record(folder, record.started())
-        yield Plan(folder, record, flags.resume, flags.for_s, flags.until_return, lock_file=lock_file)
+        yield Plan(
+            folder,
+            record,
+            flags.resume,
+            flags.for_s,
+            flags.until_return,
+            lock_file=lock_file,
+            password=password,
+        )
 
 
 def _new_record(flags: Flags) -> RunRecord:
@@ -161,16 +151,19 @@ def _check_preset(preset: str | None) -> PresetName:
         raise SettingsError(f"--preset: found {preset!r}; expected one of {expected}; nothing was started") from None
 
 
-def _hide_password(flags: Flags) -> Flags:
+def _take_password(flags: Flags) -> tuple[Flags, SecretStr | None]:
+    """Return the flags without the password of their URL, and that or, without one, the environment's."""
+    given = os.environ.get(PASSWORD_VARIABLE)
+    password = SecretStr(given) if given else None
     if flags.redis_url is None:
-        return flags
+        return flags, password
     try:
         read_address(flags.redis_url)
     except ValueError as error:
         raise SettingsError(f"--redis-url: {error}; nothing was started") from None
     url = urlsplit(flags.redis_url)
     if url.password is None:
-        return flags
-    os.environ[PASSWORD_VARIABLE] = unquote(url.password)
+        return flags, password
     user, host = url.username or "", url.netloc.rsplit("@", 1)[1]
-    return replace(flags, redis_url=urlunsplit(url._replace(netloc=f"{user}@{host}" if user else host)))
+    plain = urlunsplit(url._replace(netloc=f"{user}@{host}" if user else host))
+    return replace(flags, redis_url=plain), SecretStr(unquote(url.password))

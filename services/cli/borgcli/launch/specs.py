@@ -13,6 +13,8 @@ from borgcore.settings.sections import RedisSettings
 
 SHIPPER_GROUP = "borg-logshipper"
 HELPER_GRACE_S = 10.0  # for monitor and logshipper to drain
+AGENT_OPTIONS = {"game": "--game", "preset": "--preset", "seed": "--seed", "capacity": "--replay.capacity"}
+"""What the record of a run sets for its agents."""
 _MEMBER = "borg-up"  # of the group; the run's lock sees to it that there is one
 # What borg decides: which servers the parts of a run speak to, and that no two parts share an address.
 _DECIDED = re.compile(
@@ -60,9 +62,11 @@ def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
     """Write the command line of an agent."""
     record = plan.record
     command = _program("borgagent", plan, redis, plan.grace_s)
-    command += ["--game", record.game, "--preset", record.preset, "--seed", str(record.seed)]
     command += ["--checkpoint-dir", str(plan.folder.checkpoints)]
-    return command if record.capacity is None else [*command, "--replay.capacity", str(record.capacity)]
+    for name, option in AGENT_OPTIONS.items():
+        value = getattr(record, name)
+        command += [] if value is None else [option, str(value)]
+    return command
 
 
 def shipper_command(plan: Plan, redis: RedisSettings) -> list[str]:

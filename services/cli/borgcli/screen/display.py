@@ -31,6 +31,11 @@ class Display(Protocol):
         """Show how the run stands."""
 
 
+def complain(text: str) -> None:
+    """Write the one line that says why borg ends, on standard error."""
+    sys.stderr.write(f"borg: {' '.join(text.split())}\n")
+
+
 class SturdyConsole(Console):
     """A console whose reader may go away (``borg up | head``) without ending the run."""
 

@@ -8,8 +8,9 @@ import pytest
 
 from borgcli.launch import group
 from borgcli.launch import plan as plan_module
-from borgcli.launch.plan import PASSWORD_VARIABLE, Flags, open_plan
-from borgcli.launch.specs import agent_command
+from borgcli.launch.plan import PASSWORD_VARIABLE, open_plan
+from borgcli.launch.specs import agent_command, child_environment
+from borgcli.options import Flags
 from borgcore.errors import BorgError, CorruptDataError, MismatchError, SettingsError
 from borgcore.run.folder import RunFolder
 from borgcore.run.record import read_record
@@ -136,12 +137,15 @@ def test_a_password_in_the_url_reaches_neither_the_record_nor_a_command_line(
     flags: Flags, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PASSWORD_VARIABLE, "")
+    before = dict(os.environ)
     with open_plan(replace(flags, run="one", redis_url="redis://user:s%40cret@somewhere:1234/2")) as plan:
         redis = plan.external_redis()
+    assert dict(os.environ) == before, "a password is handed to children alone"
+    assert "s@cret" not in repr(plan)
     assert redis is not None
     assert redis.url == "redis://user@somewhere:1234/2"
     assert redis.password is not None
-    assert redis.password.get_secret_value() == os.environ[PASSWORD_VARIABLE] == "s@cret"
+    assert redis.password.get_secret_value() == child_environment(redis)[PASSWORD_VARIABLE] == "s@cret"
     assert "cret" not in plan.folder.record.read_text()
     assert not stat.S_IMODE(plan.folder.lock.stat().st_mode) & 0o077
 
