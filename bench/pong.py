@@ -36,7 +36,8 @@ from borgagent.dqn.learner import Learner
 from borgagent.dqn.network import QNetwork
 from borgagent.settings import AgentSettings
 from borgagent.stages.checkpoint import load_checkpoint
-from borgcore.eventstore.sqlite import Choice, SqliteReader, open_sqlite_reader
+from borgcore.eventstore.reader import EventFilter
+from borgcore.eventstore.sqlite import SqliteReader, open_sqlite_reader
 
 BORG = Path(sys.executable).with_name("borg")
 WINDOWS = (20, 100)  # episodes
@@ -106,7 +107,7 @@ class Run:
         until_s = began_s + 60.0 * self._given.minutes
         while not self._is_over(until_s):
             self._check(process)
-            with open_sqlite_reader(path, Choice(topic="training_log")) as journal:
+            with open_sqlite_reader(path, EventFilter(topic="training_log")) as journal:
                 while journal is not None and not self._is_over(until_s):  # None: no file, or no table in it, yet
                     self._check(process)
                     self._read(journal, began_s)

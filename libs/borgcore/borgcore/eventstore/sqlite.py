@@ -4,44 +4,26 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
 from borgcore.events.sqlite_table import USER_VERSION
+from borgcore.eventstore.reader import EventFilter, EventReader
 
 BATCH = 1_000  # documents held at once
 _UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _BUSY_S = 5.0  # a writer holds the database for less
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which events are wanted; None where all are."""
+class SqliteReader(EventReader):
+    """Reads the wanted events of one database."""
 
-    topic: str | None = None
-    agent: int | None = None
-    event: str | None = None
-    since: datetime | None = None
-
-    def condition(self) -> tuple[str, list[Any]]:
-        """Write it as SQL for positions after one and up to another, with its other arguments."""
-        since = None if self.since is None else self.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        wanted = {"topic = ?": self.topic, "agent = ?": self.agent, "event = ?": self.event, "at >= ?": since}
-        given = {term: value for term, value in wanted.items() if value is not None}
-        return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())
-
-
-class SqliteReader:
-    """The chosen events of one run; each reading goes on where the one before ended."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, choice: Choice) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, wanted: EventFilter) -> None:
         self._path = path
         self._connection = connection
-        self._condition, self._values = choice.condition()
+        self._condition, self._values = _condition(wanted)
         self._position = 0
 
     def skip_to_last(self, last: int) -> None:
@@ -71,7 +53,7 @@ class SqliteReader:
 
 
 @contextmanager
-def open_sqlite_reader(path: Path, choice: Choice) -> Iterator[SqliteReader | None]:
+def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader | None]:
     """Open for reading; None where there is no database, or no table in it, yet.
 
     Raises:
@@ -97,7 +79,7 @@ def open_sqlite_reader(path: Path, choice: Choice) -> Iterator[SqliteReader | No
             raise MismatchError(
                 f"{path} is of version {version}, this borg reads version {USER_VERSION}; take the borg that wrote it"
             )
-        yield SqliteReader(path, connection, choice)
+        yield SqliteReader(path, connection, wanted)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -130,3 +112,11 @@ def _describing(path: Path) -> Iterator[None]:
         raise BorgError(f"cannot read {path}: {error}") from None
     except sqlite3.DatabaseError as error:
         raise CorruptDataError(f"{path} is no database of events: {error}") from None
+
+
+def _condition(wanted: EventFilter) -> tuple[str, list[Any]]:
+    """Write the filter as SQL for positions after one and up to another; return it with its other arguments."""
+    since = None if wanted.since is None else wanted.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    terms = {"topic = ?": wanted.topic, "agent = ?": wanted.agent, "event = ?": wanted.event, "at >= ?": since}
+    given = {term: value for term, value in terms.items() if value is not None}
+    return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())

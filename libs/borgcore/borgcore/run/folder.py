@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from urllib.parse import quote
 
 from borgcore.errors import BorgError, SettingsError
 
@@ -50,6 +51,11 @@ class RunFolder:
     def events(self) -> Path:
         """What happened, as the logshipper stores it: SQLite."""
         return self.path / "events.sqlite"
+
+    @property
+    def events_url(self) -> str:
+        """The same as the URL of an event store."""
+        return f"sqlite:///{quote(os.fsencode(self.events.absolute()))}"
 
     @property
     def monitor_log(self) -> Path:

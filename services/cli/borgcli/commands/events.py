@@ -18,7 +18,8 @@ from borgcli.screen.duration import parse_duration
 from borgcli.screen.event_line import render_event
 from borgcore.errors import BorgError, SettingsError
 from borgcore.events.schema import Topic
-from borgcore.eventstore.sqlite import Choice, SqliteReader, open_sqlite_reader
+from borgcore.eventstore.open import open_reader
+from borgcore.eventstore.reader import EventFilter, EventReader
 from borgcore.run.folder import RunFolder
 from borgcore.run.record import find_run
 
@@ -46,8 +47,8 @@ def show_events(  # noqa: PLR0917  # typer gives options by name
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Print what happened in a run, oldest first: its agents' episodes and reports, and the memory's figures."""
-    choice = Choice(topic, agent, event, None if since is None else _begin_of(since))
-    printer = Printer(find_run(runs, run), choice, last, _choose_printer(as_json=as_json))
+    wanted = EventFilter(topic, agent, event, None if since is None else _begin_of(since))
+    printer = Printer(find_run(runs, run), wanted, last, _choose_printer(as_json=as_json))
     try:
         if follow:
             printer.follow()
@@ -65,7 +66,7 @@ class Printer:
     """One ``borg events``."""
 
     folder: RunFolder
-    choice: Choice
+    wanted: EventFilter
     last: int | None
     show: Callable[[str], None]
 
@@ -75,35 +76,35 @@ class Printer:
         Raises:
             BorgError: there is nothing yet, or it cannot be read.
         """
-        with open_sqlite_reader(self.folder.events, self.choice) as journal:
-            if journal is None:
+        with open_reader(self.folder.events_url, self.wanted) as reader:
+            if reader is None:
                 raise BorgError(
                     f"run {self.folder.run} has no events in {self.folder.events} yet; --follow waits for them"
                 )
-            self._begin(journal)
-            self._print(journal)
+            self._begin(reader)
+            self._print(reader)
 
     def follow(self) -> None:
         """Print what there is and what comes, until Ctrl-C or until nobody reads it."""
         try:
             while not _reader_left():
-                with open_sqlite_reader(self.folder.events, self.choice) as journal:
-                    if journal is None:
+                with open_reader(self.folder.events_url, self.wanted) as reader:
+                    if reader is None:
                         sleep(FOLLOW_PERIOD_S)
                         continue
-                    self._begin(journal)
+                    self._begin(reader)
                     while not _reader_left():
-                        self._print(journal)
+                        self._print(reader)
                         sleep(FOLLOW_PERIOD_S)
         except KeyboardInterrupt:
             return
 
-    def _begin(self, journal: SqliteReader) -> None:
+    def _begin(self, reader: EventReader) -> None:
         if self.last is not None:
-            journal.skip_to_last(self.last)
+            reader.skip_to_last(self.last)
 
-    def _print(self, journal: SqliteReader) -> None:
-        for document in journal.read():
+    def _print(self, reader: EventReader) -> None:
+        for document in reader.read():
             self.show(document)
         sys.stdout.flush()
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from borgcli.launch.plan import PASSWORD_VARIABLE, Plan
 from borgcore.settings.sections import RedisSettings
@@ -71,9 +70,8 @@ def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
 
 def shipper_command(plan: Plan, redis: RedisSettings) -> list[str]:
     """Write the command line of the logshipper: whatever the environment says, it ships into the run's folder."""
-    store = f"sqlite:///{quote(os.fsencode(plan.folder.events.absolute()))}"
     command = _program("borglogshipper", plan, redis, HELPER_GRACE_S)
-    return [*command, "--store.url", store, "--group", SHIPPER_GROUP, "--member", _MEMBER]
+    return [*command, "--store.url", plan.folder.events_url, "--group", SHIPPER_GROUP, "--member", _MEMBER]
 
 
 def _program(package: str, plan: Plan, redis: RedisSettings, grace_s: float) -> list[str]:

@@ -12,7 +12,8 @@ from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.schema import TOPICS
-from borgcore.eventstore.elastic_client import Address, make_client
+from borgcore.eventstore.elastic_client import make_client
+from borgcore.eventstore.open import Address
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.answers import read_error, read_verdicts
 from borglogshipper.stores.store import (

@@ -1,22 +1,13 @@
-"""Which store: the URL says. Nothing of a wrong URL is repeated, a password may be a piece of it."""
+"""Open the store that a URL names, for writing."""
 
-import re
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from borgcore.errors import SettingsError
-from borgcore.eventstore.elastic_client import Address
+from borgcore.eventstore.open import check_login, read_store_url
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.elastic import open_elastic
 from borglogshipper.stores.sqlite import open_sqlite
 from borglogshipper.stores.store import Store
-
-_is_host = re.compile(r"[\w.:%-]+").fullmatch
-_is_header = re.compile(r"[!-~]+").fullmatch
-_SQLITE = "sqlite:///"
-_EXPECTED = "expected https://host:port, http://host:port or sqlite:///path; nothing was started"
-_CREDENTIALS = "give credentials by BORG_LOGSHIPPER_STORE__USER and __PASSWORD, or __API_KEY; nothing was started"
 
 
 def open_store(settings: StoreSettings, url: str) -> AbstractAsyncContextManager[Store]:
@@ -25,47 +16,8 @@ def open_store(settings: StoreSettings, url: str) -> AbstractAsyncContextManager
     Raises:
         SettingsError: the URL is wrong, or settings do not fit together.
     """
-    if url.startswith(_SQLITE):
-        return open_sqlite(_read_path(url))
-    address = _read_address(url)
-    if settings.api_key is not None and (settings.user is not None or settings.password is not None):
-        raise SettingsError(
-            "store: found an api_key beside user or password, expected one of the two ways to log in; "
-            "nothing was started"
-        )
-    if settings.api_key is not None and not _is_header(settings.api_key.get_secret_value()):
-        raise SettingsError(
-            "store api_key: found a line break, a space or no ASCII in it, expected an encoded key; nothing was started"
-        )
-    if (settings.user is None) != (settings.password is None):
-        given, missing = ("user", "password") if settings.password is None else ("password", "user")
-        raise SettingsError(
-            f"store: found a {given} without a {missing}, expected both or neither; nothing was started"
-        )
-    return open_elastic(settings, address)
-
-
-def _read_path(url: str) -> Path:
-    path = url.removeprefix(_SQLITE)
-    if not path or "?" in path or "#" in path or path.endswith("/"):
-        raise SettingsError(f"store url: what follows {_SQLITE} is no file's path; {_EXPECTED}")
-    return Path(unquote(path))
-
-
-def _read_address(url: str) -> Address:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise SettingsError(f"store url: host and port cannot be told apart; {_EXPECTED}") from None
-    if parts.scheme not in {"http", "https"} or not url.lower().startswith(f"{parts.scheme}://"):
-        raise SettingsError(f"store url: found another scheme or none; {_EXPECTED}")
-    if "@" in url:
-        raise SettingsError(f"store url: found an @, credentials are not taken from a URL; {_CREDENTIALS}")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise SettingsError(f"store url: a query or fragment is not allowed; {_EXPECTED}")
-    if host and not _is_host(host):
-        raise SettingsError(f"store url: the host is no name or address; {_EXPECTED}")
-    if not host or not port:
-        raise SettingsError(f"store url: found no {'port' if host else 'host'}; {_EXPECTED}")
-    return Address(parts.scheme, host, port, parts.path.rstrip("/"))
+    place = read_store_url(url)
+    if isinstance(place, Path):
+        return open_sqlite(place)
+    check_login(settings)
+    return open_elastic(settings, place)

@@ -11,7 +11,8 @@ import pytest
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
 from borgcore.events.sqlite_table import USER_VERSION
 from borgcore.eventstore import sqlite as journal_module
-from borgcore.eventstore.sqlite import Choice, open_sqlite_reader
+from borgcore.eventstore.reader import EventFilter
+from borgcore.eventstore.sqlite import open_sqlite_reader
 
 from .database import store as store_documents
 from .database import writing
@@ -30,8 +31,8 @@ def store(connection: sqlite3.Connection, numbers: range) -> None:
         store_documents(connection, "training_log" if n % 2 else "memory_monitoring", [document(n)])
 
 
-def read(path: Path, choice: Choice | None = None) -> list[str]:
-    with open_sqlite_reader(path, choice or Choice()) as journal:
+def read(path: Path, choice: EventFilter | None = None) -> list[str]:
+    with open_sqlite_reader(path, choice or EventFilter()) as journal:
         assert journal is not None
         return list(journal.read())
 
@@ -60,7 +61,7 @@ def test_documents_come_oldest_first_exactly_as_stored_over_many_batches(
 
 
 def test_a_reading_goes_on_where_the_one_before_ended(path: Path) -> None:
-    with writing(path) as connection, open_sqlite_reader(path, Choice(event="kind_1")) as journal:
+    with writing(path) as connection, open_sqlite_reader(path, EventFilter(event="kind_1")) as journal:
         assert journal is not None
         assert list(journal.read()) == []
         store(connection, range(7))
@@ -73,33 +74,33 @@ def test_a_reading_goes_on_where_the_one_before_ended(path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "numbers"),
     [
-        (Choice(topic="training_log"), range(1, 20, 2)),
-        (Choice(agent=1), [1, 7, 13, 19]),
-        (Choice(event="kind_2"), [2, 7, 12, 17]),
-        (Choice(topic="training_log", event="kind_2"), [7, 17]),
-        (Choice(since=datetime(2026, 11, 22, 12, 0, 17, tzinfo=UTC)), [17, 18, 19]),
-        (Choice(event="absent"), []),
+        (EventFilter(topic="training_log"), range(1, 20, 2)),
+        (EventFilter(agent=1), [1, 7, 13, 19]),
+        (EventFilter(event="kind_2"), [2, 7, 12, 17]),
+        (EventFilter(topic="training_log", event="kind_2"), [7, 17]),
+        (EventFilter(since=datetime(2026, 11, 22, 12, 0, 17, tzinfo=UTC)), [17, 18, 19]),
+        (EventFilter(event="absent"), []),
     ],
 )
-def test_only_what_was_chosen_is_read(stored: Path, choice: Choice, numbers: list[int]) -> None:
+def test_only_what_was_chosen_is_read(stored: Path, choice: EventFilter, numbers: list[int]) -> None:
     assert read(stored, choice) == [document(n) for n in numbers]
 
 
 @pytest.mark.parametrize(("last", "numbers"), [(0, []), (2, [12, 17]), (100, [2, 7, 12, 17])])
 def test_the_newest_are_counted_among_the_chosen(stored: Path, last: int, numbers: list[int]) -> None:
-    with open_sqlite_reader(stored, Choice(event="kind_2")) as journal:
+    with open_sqlite_reader(stored, EventFilter(event="kind_2")) as journal:
         assert journal is not None
         journal.skip_to_last(last)
         assert list(journal.read()) == [document(n) for n in numbers]
 
 
 def test_what_is_not_there_or_just_made_has_no_events_yet(path: Path) -> None:
-    with open_sqlite_reader(path, Choice()) as journal:
+    with open_sqlite_reader(path, EventFilter()) as journal:
         assert journal is None
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        with open_sqlite_reader(path, Choice()) as journal:
+        with open_sqlite_reader(path, EventFilter()) as journal:
             assert journal is None
 
 
@@ -107,7 +108,7 @@ def test_reading_changes_nothing(stored: Path) -> None:
     before = stored.read_bytes()
     read(stored)
     assert stored.read_bytes() == before
-    with open_sqlite_reader(stored, Choice()) as journal:
+    with open_sqlite_reader(stored, EventFilter()) as journal:
         assert journal is not None
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             journal._connection.execute("DELETE FROM events")
@@ -185,7 +186,7 @@ def test_what_cannot_be_read_is_one_line(path: Path, content: bytes | str, error
     else:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(content)
-    with pytest.raises(error) as refused, open_sqlite_reader(path, Choice()):
+    with pytest.raises(error) as refused, open_sqlite_reader(path, EventFilter()):
         pass
     assert str(refused.value).startswith(str(path))
     assert text in str(refused.value)

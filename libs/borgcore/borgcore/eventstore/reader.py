@@ -1,0 +1,26 @@
+"""Reading events back, from whichever store they are in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events are wanted; a field that is None admits all."""
+
+    topic: str | None = None
+    agent: int | None = None
+    event: str | None = None
+    since: datetime | None = None
+
+
+class EventReader(Protocol):
+    """The wanted events of one run, in the order of their arrival; each reading goes on where the last one ended."""
+
+    def skip_to_last(self, last: int) -> None:
+        """Begin with the ``last`` newest events."""
+
+    def read(self) -> Iterator[str]:
+        """Yield the documents that are there now, as they were stored: one JSON object each."""
