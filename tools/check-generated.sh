@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fails where a generated file is not what its source makes today; changes nothing.
-#   tools/check-generated.sh [wire | requirements | events | dashboard]...      default: all
+#   tools/check-generated.sh [wire | requirements | events | settings | dashboard]...      default: all
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
@@ -33,6 +33,10 @@ for part in "${@:-all}"; do
     case $part in events | all)
         .venv/bin/python -m borgcore.events.reference > "$fresh/events.md"
         cmp -s docs/events.md "$fresh/events.md" || stale docs/events.md "python -m borgcore.events.reference > docs/events.md" ;;
+    esac
+    case $part in settings | all)
+        .venv/bin/python -m borgcli.settings_reference > "$fresh/settings.md"
+        cmp -s docs/settings.md "$fresh/settings.md" || stale docs/settings.md "python -m borgcli.settings_reference > docs/settings.md" ;;
     esac
     case $part in dashboard | all)
         .venv/bin/python -m borgsetup.kibana > "$fresh/dashboard.ndjson"

@@ -25,5 +25,5 @@ def test_a_store_that_is_not_there_yet_has_no_reader(tmp_path: Path) -> None:
 
 
 def test_elasticsearch_is_not_read_back() -> None:
-    with pytest.raises(SettingsError, match="^store url: found Elasticsearch at host:9200, expected sqlite:///path: "):
+    with pytest.raises(SettingsError, match=r"^store url: found Elasticsearch at host:9200, expected sqlite:///path: "):
         open_reader("https://host:9200", EventFilter())
