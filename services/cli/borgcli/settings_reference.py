@@ -30,10 +30,10 @@ what was found, what is expected and the nearest name.
 | command line | `--learner.batch-size 64` | `--run night` |
 | environment | `BORG_AGENT_LEARNER__BATCH_SIZE=64` | `BORG_RUN=night`, or `BORG_AGENT_RUN` for the agent alone |
 | secret file, in the folder that `BORG_SECRETS_DIR` names | `borg_agent_learner__batch_size` | `borg_run` |
-| TOML, in the file that `BORG_CONFIG` or `--config` names | `[agent.learner]` `batch_size = 64` | `run = "night"`, at the top |
+| TOML, in the file that `BORG_CONFIG` names | `[agent.learner]` `batch_size = 64` | `run = "night"`, at the top |
 
-Defaults below are those of the classes; what the agent's presets set instead is in `borgagent/dqn/presets.py`. `borg up`
-passes its own options on to the processes that it starts, and everything else reaches them by environment and TOML.
+Defaults below are those of the classes; what the agent's presets set instead is in `borgagent/dqn/presets.py`.
+`borg up` passes its own options on to the processes that it starts; everything else reaches them by environment and TOML.
 """
 
 
@@ -92,7 +92,7 @@ def _default_of(info: FieldInfo) -> str:
         return "required"
     value = info.get_default(call_default_factory=False)
     if value in (None, "") or info.default_factory is not None:
-        return "–"
+        return "none"
     if isinstance(value, Enum):
         value = value.value
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
