@@ -1,18 +1,16 @@
 """Requests to Elasticsearch and Kibana, and the wait for one that is not up yet."""
 
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-import anyio
 import orjson
 import structlog
 from anyio import to_thread
 
-from borgcore.connection.retry import backoff_s
+from borgcore.connection.retry import Outage, retry_through_outage
 from borgcore.errors import ServerError, SettingsError
 from borgsetup.settings import SetupSettings
 
@@ -20,6 +18,10 @@ MAX_ANSWER_BYTES = 1 << 20
 _AWAY = frozenset({429, 502, 503, 504})
 _REFUSED = frozenset({401, 403})
 _log = structlog.get_logger()
+
+
+class _NotUpError(Exception):
+    """The server cannot be reached or is still starting."""
 
 
 class Server:
@@ -41,34 +43,35 @@ class Server:
         upload: bytes | None = None,
         login: str | None = None,
     ) -> dict[str, Any]:
-        """Send one request and return what is in the answer.
+        """Send one request and return the JSON object in the answer.
 
-        ``upload`` is sent as a file in place of ``body``; ``login`` is a header in place of the superuser's.
-        A server that is not there, or not yet, is asked again for ``wait_s``.
+        ``upload`` is sent as a file in place of ``body``; ``login`` replaces the superuser's Authorization header.
+        While the server is not up, the request is repeated for ``wait_s``.
 
         Raises:
-            ServerError: it did not come, or it refuses us or the request.
+            ServerError: the server did not come up in time, or it refuses us or the request.
         """
-        deadline_s, failures = time.monotonic() + self._settings.wait_s, 0
-        while True:
+        limit_s = self._settings.wait_s
+
+        async def send() -> dict[str, Any]:
             status, answer = await self._send(method, path, body, upload, login)
             if status in range(200, 300):
                 return _object(answer)
             if status and status not in _AWAY:
                 raise ServerError(self._refusal(status, method, path, answer))
-            failures += 1
-            if failures == 1:
-                _log.info(
-                    "server_awaited", server=self.name, url=self._url, status=status, limit_s=self._settings.wait_s
-                )
-            wait_s = backoff_s(failures)
-            if time.monotonic() + wait_s > deadline_s:
-                found = f"it answered {status}" if status else answer.decode()
-                raise ServerError(
-                    f"{self.name} at {self._url} was not up within {self._settings.wait_s:g} s: {found}; start this "
-                    "step again when it is"
-                )
-            await anyio.sleep(wait_s)
+            if not outage.failures:
+                _log.info("server_awaited", server=self.name, url=self._url, status=status, limit_s=limit_s)
+            raise _NotUpError(f"it answered {status}" if status else answer.decode())
+
+        outage = Outage()
+        try:
+            return await retry_through_outage(
+                send, is_outage=lambda error: isinstance(error, _NotUpError), give_up_after_s=limit_s, outage=outage
+            )
+        except _NotUpError as error:
+            raise ServerError(
+                f"{self.name} at {self._url} was not up within {limit_s:g} s: {error}; start this step again when it is"
+            ) from None
 
     async def _send(
         self, method: str, path: str, body: object, upload: bytes | None, login: str | None

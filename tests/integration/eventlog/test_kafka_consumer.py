@@ -116,7 +116,7 @@ async def test_a_reader_that_has_died_inside_aiokafka_is_said(kafka: EventsSetti
             await reader.fetch_for_ever()
 
 
-async def test_dead_letters_are_in_their_topic_when_bury_returns(kafka: EventsSettings) -> None:
+async def test_dead_letters_are_in_their_topic_when_sending_returns(kafka: EventsSettings) -> None:
     async with join(kafka) as consumer:
         with anyio.fail_after(HANG_S):
             await consumer.send_dead_letters([b"first", b"second"])

@@ -95,7 +95,7 @@ async def test_a_publisher_whose_server_is_absent_from_the_start_loses_nothing_t
 async def test_a_publisher_says_what_the_cap_removed(
     settings: EventsSettings, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "TRIM_LOOK_S", 0.0)
+    monkeypatch.setattr(publisher, "TRIM_CHECK_S", 0.0)
     with anyio.fail_after(HANG_S):
         capped = settings.model_copy(update={"stream_cap": 40})
         async with open_publisher(capped, run, "agent") as events:

@@ -1,77 +1,64 @@
-"""The connection to Redis or Valkey: bounded in time and number, retried with jitter, an outage logged once."""
+"""Connections to Redis or Valkey, bounded in time and number; calls are retried through outages."""
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from borgcore.connection.failures import is_outage, server_error
-from borgcore.connection.retry import backoff_s
+from borgcore.connection.retry import Outage, retry_through_outage
 from borgcore.errors import ServerError, SettingsError
 from borgcore.settings.addresses import read_address
 from borgcore.settings.sections import RedisSettings
 
 MAX_CONNECTIONS = 32
 CLOSE_TIMEOUT_S = 2.0
-REDIS_OLDEST = 7  # the first with FUNCTION
+REDIS_OLDEST = 7  # the first version with FUNCTION
 VALKEY_OLDEST = 8
-
-_log = structlog.get_logger(__name__)
 
 
 class BorgRedis(Redis):
-    """redis-py's client with retries bounded in time; one outage is two log events, however many calls it fails."""
+    """redis-py's client with retries bounded in time; an outage is logged once, however many calls it fails."""
 
     def __init__(self, *, connection_pool: BlockingConnectionPool, address: str, retry_for_s: float) -> None:
-        """Name the server ``address`` in logs; give up a call ``retry_for_s`` after it first failed."""
+        """Name the server ``address`` in logs; give a call up ``retry_for_s`` after it first failed."""
         super().__init__(connection_pool=connection_pool)
         self.auto_close_connection_pool = False
         self.address = address
         self.retry_for_s = retry_for_s
-        self._lost_at: float | None = None
+        self._outage = Outage("redis_lost", "redis_regained", address=address)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send one command; a lost connection is tried again, so a command may be carried out twice."""
-        failures, deadline = 0, math.inf
-        while True:
-            try:
-                reply = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-            except (RedisConnectionError, RedisTimeoutError) as error:
-                if not is_outage(error):
-                    raise
-                now = time.monotonic()
-                deadline = min(deadline, now + self.retry_for_s)
-                failures += 1
-                if self._lost_at is None:
-                    self._lost_at = now
-                    _log.warning("redis_lost", address=self.address, error=str(error))
-                wait_s = backoff_s(failures)
-                if now + wait_s > deadline:
-                    raise
-                await asyncio.sleep(wait_s)
-            else:
-                if self._lost_at is not None:
-                    _log.info(
-                        "redis_regained", address=self.address, outage_s=round(time.monotonic() - self._lost_at, 3)
-                    )
-                    self._lost_at = None
-                return reply
+        """Send one command; it is sent again after a lost connection, so the server may execute it twice."""
+        try:
+            reply = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            if not is_outage(error):
+                raise
+            failed = error
+        else:
+            if self._outage.error is not None:
+                self._outage.end()
+            return reply
+        return await retry_through_outage(
+            partial(super().execute_command, *args, **options),
+            is_outage=is_outage,
+            give_up_after_s=self.retry_for_s,
+            outage=self._outage,
+            failed=failed,
+        )
 
 
 def address_of(redis: Redis) -> str:
-    """Name the server of a client, without secrets."""
+    """Return the address of a client's server, without secrets."""
     if isinstance(redis, BorgRedis):
         return redis.address
     found = redis.connection_pool.connection_kwargs
@@ -86,18 +73,18 @@ def _check_url(settings: RedisSettings) -> None:
 
 
 def make_pool(settings: RedisSettings) -> BlockingConnectionPool:
-    """Prepare connections, bounded in number and time; looks at the certificate file, so not on the loop.
+    """Prepare connections, bounded in number and time. Blocks on the certificate file, so call it in a thread.
 
     Raises:
-        SettingsError: the certificate file is wrong.
+        SettingsError: the certificate file is missing.
     """
     options: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
-        "timeout": settings.timeout_s,  # for a free connection
+        "timeout": settings.timeout_s,  # of the wait for a free connection
         "socket_timeout": settings.timeout_s,
-        "retry": Retry(NoBackoff(), 0),  # BorgRedis does it
-        "driver_info": None,  # else every new connection looks up redis-py's own version on disk
-        "protocol": 2,  # servers too old for RESP3 must live to say how old they are
+        "retry": Retry(NoBackoff(), 0),  # BorgRedis retries
+        "driver_info": None,  # otherwise every new connection reads redis-py's version from disk
+        "protocol": 2,  # a server too old for RESP3 must still be able to report its version
     }
     scheme = urlsplit(settings.url).scheme
     if scheme != "unix":
@@ -117,7 +104,7 @@ def _major(version: object) -> int:
 
 
 async def _check_server(redis: Redis, address: str) -> None:
-    """Refuse a server that cannot hold a replay memory."""
+    """Raise ServerError or ReadOnlyError if the server cannot hold a replay memory."""
     info: dict[str, Any] = await redis.info("server")
     valkey, version = info.get("valkey_version"), info.get("redis_version", "unknown")
     if valkey is not None:
@@ -135,15 +122,16 @@ async def _check_server(redis: Redis, address: str) -> None:
 
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
-    """Connect, check that the server can do what is needed, and close at the end, also when cancelled.
+    """Connect, check that the server is usable, and close at the end, even when cancelled.
 
     Raises:
-        SettingsError: the URL or the certificate file is wrong.
-        ServerError: the server is absent, refuses us, is a read-only replica, or is older than Redis 7 / Valkey 8.
+        SettingsError: the URL is invalid or the certificate file is missing.
+        ServerError: the server cannot be reached, refuses us, is a read-only replica, or is older than Redis 7 or
+            Valkey 8.
     """
     _check_url(settings)
     address = settings.address
-    pool = await asyncio.to_thread(make_pool, settings)  # it looks at the certificate file
+    pool = await asyncio.to_thread(make_pool, settings)
     redis = BorgRedis(connection_pool=pool, address=address, retry_for_s=settings.timeout_s)
     try:
         try:
@@ -151,7 +139,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
                 await _check_server(redis, address)
         except (RedisError, OSError) as error:
             raise server_error(error, address) from error
-        redis.retry_for_s = settings.outage_s  # a server that was there may come back; an absent one is said at once
+        redis.retry_for_s = settings.outage_s  # only now: a server that was never reached is reported sooner
         yield redis
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):

@@ -1,11 +1,11 @@
-"""The event log as publishers and readers see it, whichever it is."""
+"""The event log's interface for publishers and readers, the same for Kafka and Redis Streams."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 Position = int | str
-"""Where a record stands in its partition: Kafka's offset, or the id of a stream's entry."""
+"""A record's position in its partition: Kafka's offset, or the id of a stream's entry."""
 Revoked = Callable[[Collection["Partition"]], Awaitable[None]]
 
 
@@ -17,86 +17,89 @@ class Partition(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """An encoded event on its way into the log."""
+    """An encoded event to be sent to the log."""
 
     topic: str
     key: bytes
-    """Events of one key stay in order: the run and its producer."""
+    """The run and its producer; events of one key stay in order."""
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive records of one partition, oldest first, as columns of one length."""
+    """Consecutive records of one partition, oldest first, as columns of equal length."""
 
     partition: Partition
     positions: list[Position]
     times_ms: list[int]
-    """Unix time at which each was written, milliseconds."""
+    """Unix time at which each record was written, milliseconds."""
     values: list[bytes | None]
-    """None: a record without a value (a Kafka tombstone, a stream entry that is not ours)."""
+    """None for a record without a value: a Kafka tombstone, or a stream entry that is not ours."""
 
 
-Tell = Callable[[str, int], Outgoing]
-"""Makes the event that says how many entries of a topic were trimmed."""
+MakeTrimReport = Callable[[str, int], Outgoing]
+"""Makes the event that reports how many entries of a topic were trimmed."""
 
 
 class Sender(Protocol):
-    """Puts events into the log."""
+    """Sends events to the log."""
 
     async def send(self, events: Sequence[Outgoing]) -> None:
-        """Return when the log has all of them; after an error all may be sent again, some of them twice.
+        """Return when the log has all of ``events``.
+
+        After an error send all of them again; some may then be in the log twice.
 
         Raises:
-            EventLogError: it has not.
+            EventLogError: the log does not have all of them.
         """
 
-    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
-        """Put into the log what it had to trim unread and nobody has told yet; returns the entries told, by topic.
+    async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
+        """Send one event per topic about entries trimmed unread and not reported yet; return their number by topic.
 
-        Kafka's retention is its own matter: there, nothing is counted.
+        Kafka applies its own retention, so nothing is reported there.
 
         Raises:
-            EventLogError: the log gave no answer, or refuses us; what is not told yet is told by a later call.
+            EventLogError: the log did not answer, or refuses us; a later call reports the rest.
         """
 
 
 class Consumer(Protocol):
-    """Reads the log as one member of a group; what is committed is never read again by the group."""
+    """Reads the log as one member of a group; the group never reads committed records again."""
 
     @property
     def outage(self) -> str | None:
-        """Why nothing can be read at present; it goes on by itself. None where it can be read."""
+        """Why the log cannot be read at present; reading resumes by itself. None while it can be read."""
 
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
-        """Return the next records, at most ``max_records`` in all; none after ``wait_s`` seconds without any.
+        """Return the next records, at most ``max_records`` in all; an empty list after ``wait_s`` without any.
 
-        To be called at least every few seconds, also when everything is paused: that is what keeps the membership.
+        Call it at least every few seconds, even while paused: it keeps the membership.
 
         Raises:
-            EventLogError: the log refuses us, another has our name, or Redis was away for longer than ``outage_s``.
-                That Kafka is away is no error, however long.
+            EventLogError: the log refuses us, another member has our name, or Redis was unavailable for longer than
+                ``outage_s``. An outage of Kafka is no error, however long.
         """
 
     def pause(self) -> None:
-        """Fetch nothing until :meth:`resume`, and stay a member."""
+        """Fetch nothing until :meth:`resume`, but stay a member."""
 
     def resume(self) -> None:
         """Fetch again."""
 
     async def commit(self, upto: Mapping[Partition, Position]) -> None:
-        """Record that everything up to and including these positions is done. Partitions that are another's by now
-        are left out.
+        """Record that everything up to and including these positions is done.
+
+        Partitions that now belong to another member are left out.
 
         Raises:
-            EventLogError: the log did not take it; what was to be committed is read again after a restart.
+            EventLogError: the commit failed; the records are read again after a restart.
         """
 
-    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
-        """Put records that can never be indexed into the topic ``dead_letter``; returns when the log has them.
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
+        """Send records that can never be indexed to the topic ``dead_letter``; return when the log has them.
 
         Raises:
-            EventLogError: it has not.
+            EventLogError: the log does not have all of them.
         """
 
     async def lag(self) -> int:

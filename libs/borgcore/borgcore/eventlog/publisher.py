@@ -1,4 +1,4 @@
-"""Publishing that never waits: events go into a bounded buffer, and a task of its own brings them into the log."""
+"""Publishes without waiting: events go into a bounded buffer, and a separate task sends them to the log."""
 
 import math
 import time
@@ -14,7 +14,7 @@ import structlog
 import uuid_utils
 from anyio import CancelScope
 
-from borgcore.connection.retry import backoff_s
+from borgcore.connection.retry import BACKOFF, Outage
 from borgcore.errors import BorgError, EventLogError
 from borgcore.eventlog.open import open_sender
 from borgcore.eventlog.protocol import Outgoing, Sender
@@ -22,10 +22,10 @@ from borgcore.events.monitoring import EventsDropped
 from borgcore.events.schema import SCHEMA_VERSION, Event
 from borgcore.settings.sections import EventsSettings
 
-BATCH = 500  # events sent in one go
-LINGER_S = 0.1  # events that come together travel together
-DRAIN_S = 3.0  # from the newest event on, once the service has ended
-TRIM_LOOK_S = 10.0  # between two looks for entries that a stream had to trim
+BATCH = 500  # most events in one send
+LINGER_S = 0.1  # wait for further events before sending the first
+DRAIN_S = 3.0  # time to send the last events when the service ends, counted from the newest one
+TRIM_CHECK_S = 10.0  # between two checks for trimmed entries
 _log = structlog.get_logger()
 
 
@@ -41,16 +41,16 @@ def encode_event(event: Event, run: str) -> bytes:
     fields = {name: value for name, value in event.model_dump(mode="json").items() if not _is_absent(value)}
     try:
         return orjson.dumps(envelope | fields)
-    except TypeError:  # a number beyond 64 bits, a path that is no UTF-8
+    except TypeError:  # an integer beyond 64 bits, a path that is not UTF-8
         return orjson.dumps(envelope | {name: _encodable(value) for name, value in fields.items()})
 
 
 def _is_absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))  # JSON has no word for those
+    return value is None or (isinstance(value, float) and not math.isfinite(value))  # JSON has no NaN or infinity
 
 
 def _encodable(value: Any) -> Any:
-    """What JSON cannot hold, as near as it can."""
+    """Replace values that JSON cannot hold with the nearest that it can."""
     match value:
         case dict():
             return {_encodable(name): _encodable(inner) for name, inner in value.items()}
@@ -64,16 +64,16 @@ def _encodable(value: Any) -> Any:
 
 
 class Publisher:
-    """Takes the events of one service; while the log is away it keeps the newest and counts what it drops."""
+    """Takes the events of one service; while the log is unavailable it keeps the newest and counts those it drops."""
 
     def __init__(self, sender: Sender, run: str, service: str, size: int) -> None:
         """Keep at most ``size`` events."""
         self.published = 0
-        """Events the log has taken."""
+        """Events that the log has taken."""
         self.dropped = 0
-        """Events that were lost because the buffer was full, or because the log was away at the end."""
+        """Events lost because the buffer was full or the log was unavailable at the end."""
         self.agent: int | None = None
-        """Number of the agent that publishes, once it has one."""
+        """Number of the publishing agent, once it has one."""
         self._sender = sender
         self._run = run
         self._service = service
@@ -82,35 +82,34 @@ class Publisher:
         self._sending: list[Outgoing] = []
         self._arrived = anyio.Event()
         self._emptied = anyio.Event()
-        self._lost_at_s: float | None = None
-        self._dropped_before = 0  # what was said already
-        self._trim_look_s = 0.0
+        self._outage = Outage("event_log_lost", "event_log_regained")
+        self._dropped_before = 0  # already reported
+        self._trim_check_s = 0.0
         self._newest_s = 0.0
 
     @property
     def pending(self) -> int:
-        """Events that the log has not taken yet."""
+        """Number of events that the log has not taken yet."""
         return len(self._buffer) + len(self._sending)
 
     @property
     def connected(self) -> bool:
-        """Whether the log took what was last sent."""
-        return self._lost_at_s is None
+        """Whether the last send succeeded."""
+        return self._outage.error is None
 
     def publish(self, event: Event) -> None:
-        """Hand an event over; returns at once."""
+        """Buffer an event and return at once."""
         self._buffer.append(self._encode(event))
         self._arrived.set()
         if self.pending > self._size and len(self._buffer) > 1:
             self._buffer.popleft()
             if self.dropped == self._dropped_before:
-                _log.warning("events_dropping", kept=self._size, consequence="the oldest go until the log is back")
+                _log.warning("events_dropping", kept=self._size, consequence="the oldest are dropped for now")
             self.dropped += 1
         self._newest_s = time.monotonic()
 
     async def pump(self) -> None:
-        """Bring events into the log until cancelled."""
-        failures = 0
+        """Send events to the log until cancelled."""
         while True:
             if not self.pending:
                 self._arrived = anyio.Event()
@@ -120,57 +119,47 @@ class Publisher:
                 self._sending.append(self._buffer.popleft())
             try:
                 await self._sender.send(self._sending)
-            except Exception as error:  # noqa: BLE001  # whatever ails the log, nobody's work ends with it
-                failures += 1
-                self._begin_outage(error)
-                await anyio.sleep(backoff_s(failures))
+            except Exception as error:  # noqa: BLE001  # no failure of the log may end the service
+                self._outage.record(error, reason=_describe(error), kept=self._size)
+                await anyio.sleep(BACKOFF.wait_s(self._outage.failures))
                 continue
-            failures = 0
             self.published += len(self._sending)
             self._sending = []
-            self._end_outage()
-            await self._look_for_trimmed()
+            self._report_dropped()
+            await self._report_trimmed()
             if not self.pending:
                 self._emptied.set()
 
     async def drain(self, wait_s: float) -> None:
-        """Give the newest event its time, counted from when it came; what is left then is counted and said."""
+        """Wait until all events are sent, at most ``wait_s`` after the newest came; count and log those left."""
         if self.pending:
             self._emptied = anyio.Event()
             with anyio.move_on_after(max(0.0, self._newest_s + wait_s - time.monotonic())):
                 await self._emptied.wait()
         if self.pending:
             self.dropped += self.pending
-            _log.warning("events_lost", events=self.pending, reason="the log did not take them before the end")
+            _log.warning("events_lost", events=self.pending, reason="the service ended before the log took them")
 
-    def _begin_outage(self, error: Exception) -> None:
-        if self._lost_at_s is None:
-            self._lost_at_s = time.monotonic()
-            reason = str(error) if isinstance(error, BorgError) else f"{type(error).__name__}: {error}"
-            _log.warning("event_log_lost", reason=reason, kept=self._size)
-
-    def _end_outage(self) -> None:
-        dropped, lost_at_s = self.dropped - self._dropped_before, self._lost_at_s
-        self._lost_at_s, self._dropped_before = None, self.dropped
-        outage_s = 0.0 if lost_at_s is None else round(time.monotonic() - lost_at_s, 3)
-        if lost_at_s is not None:
-            _log.info("event_log_regained", outage_s=outage_s, dropped=dropped)
+    def _report_dropped(self) -> None:
+        """End the outage, if there was one, and publish how many events were dropped since the last send."""
+        dropped, self._dropped_before = self.dropped - self._dropped_before, self.dropped
+        outage_s = self._outage.end(dropped=dropped)
         if dropped:
             self.publish(self._events_dropped(dropped, "buffer_full", outage_s=outage_s))
 
-    async def _look_for_trimmed(self) -> None:
-        if time.monotonic() < self._trim_look_s:
+    async def _report_trimmed(self) -> None:
+        if time.monotonic() < self._trim_check_s:
             return
-        self._trim_look_s = time.monotonic() + TRIM_LOOK_S
+        self._trim_check_s = time.monotonic() + TRIM_CHECK_S
         try:
-            told = await self._sender.report_trimmed(self._tell_trimmed)
-        except EventLogError:  # the next look finds them
+            reported = await self._sender.report_trimmed(self._make_trim_report)
+        except EventLogError:  # the next check reports them
             return
-        self.published += len(told)
-        for topic, entries in told.items():
-            _log.warning("stream_trimmed", topic=topic, entries=entries, reason="nobody read them before it was full")
+        self.published += len(reported)
+        for topic, entries in reported.items():
+            _log.warning("stream_trimmed", topic=topic, entries=entries, reason="the stream was full of unread entries")
 
-    def _tell_trimmed(self, topic: str, entries: int) -> Outgoing:
+    def _make_trim_report(self, topic: str, entries: int) -> Outgoing:
         return self._encode(self._events_dropped(entries, "stream_trimmed", topic=topic))
 
     def _events_dropped(
@@ -190,16 +179,20 @@ class Publisher:
         return Outgoing(event.topic, key, encode_event(event, self._run))
 
 
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, BorgError) else f"{type(error).__name__}: {error}"
+
+
 @asynccontextmanager
 async def open_publisher(settings: EventsSettings, run: str, service: str) -> AsyncIterator[Publisher]:
-    """Publish for the time of the block; at its end the last events get the rest of ``DRAIN_S`` seconds.
+    """Publish inside the block; at its end the last events get the rest of ``DRAIN_S`` seconds.
 
     Raises:
-        SettingsError: the URL is wrong. That the log is away is no error: it is logged, and tried again.
+        SettingsError: the URL is invalid. An unavailable log is no error: it is logged, and sending is retried.
     """
     async with open_sender(settings, run) as sender:
         publisher = Publisher(sender, run, service, settings.buffer)
-        pumping = CancelScope(shield=True)  # a cancelled service, too, gets its last events out
+        pumping = CancelScope(shield=True)  # a cancelled service must still send its last events
 
         async def pump() -> None:
             with pumping:

@@ -13,7 +13,7 @@ from borgcore.connection.client import address_of
 from borgcore.errors import CorruptDataError, MismatchError
 from borgcore.replay.budget import MEASURABLE_SIZE, MemoryBudget, estimated_bytes
 from borgcore.replay.codec import decode_spec, encode_spec
-from borgcore.replay.library import Library, retry_through_outage
+from borgcore.replay.library import Library, call_within
 from borgcore.replay.limiter import Limiter
 from borgcore.replay.settings import ReplaySettings
 from borgcore.replay.transitions import ReplaySpec
@@ -142,4 +142,5 @@ class Shard:
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Await plain commands as the functions are called."""
-        return await retry_through_outage(ask, "replay stats", address_of(self._redis), self._settings.push_timeout_s)
+        address = address_of(self._redis)
+        return await call_within(self._settings.push_timeout_s, ask, subject="replay stats", address=address)

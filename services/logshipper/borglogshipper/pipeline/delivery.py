@@ -1,19 +1,17 @@
-"""One batch, brought into the store until every record of it is there or in ``dead_letter``."""
+"""Delivers a batch: retries until each record is in the store or in ``dead_letter``."""
 
-import random
-import time
 from collections.abc import Mapping, Sequence
 
 import anyio
 import orjson
 import structlog
 
-from borgcore.connection.retry import backoff_s
-from borgcore.errors import BorgError, EventLogError
+from borgcore.connection.retry import Backoff, retry_through_outage
+from borgcore.errors import EventLogError
 from borgcore.eventlog.protocol import Consumer
 from borgcore.events.schema import DEAD_LETTER
 from borglogshipper.pipeline.dead_letter import encode_dead_letter
-from borglogshipper.pipeline.progress import ShippingProgress, Trouble, Troubles
+from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
 from borglogshipper.pipeline.record import Batch, Refused, origin_id
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import (
@@ -31,7 +29,7 @@ _log = structlog.get_logger()
 
 
 class Delivery:
-    """Delivers batches; what is not the record's fault is tried again for ever."""
+    """Delivers batches; retries without limit unless a record itself is the cause."""
 
     def __init__(
         self,
@@ -43,62 +41,54 @@ class Delivery:
         *,
         outage_s: float,
     ) -> None:
-        """``outage_s`` bounds the tries to write a dead letter."""
+        """Give up writing a dead letter after ``outage_s``."""
         self._store = store
         self._consumer = consumer
-        self._retry = retry
+        self._backoff = Backoff(retry.first_s, retry.limit_s)
         self._progress = progress
         self._troubles = troubles
         self._outage_s = outage_s
 
     async def prepare(self) -> None:
-        """Install what documents need; returns when it is there."""
-        failures = 0
-        while True:
-            try:
-                await self._store.prepare()
-            except (StoreBusyError, StoreHeldError) as error:
-                failures += 1
-                await self._wait(self, error, failures)
-            else:
-                self._troubles.end(self)
-                return
+        """Return when the store has what documents need (index templates, tables)."""
+        outage = StoreOutage(self._troubles)
+        await retry_through_outage(self._store.prepare, is_outage=is_store_outage, backoff=self._backoff, outage=outage)
 
     async def deliver(self, batch: Batch) -> None:
         """Return when every record is in the store or in ``dead_letter``.
 
         Raises:
-            EventLogError: a dead letter could not be written; nothing of the batch is to be committed.
+            EventLogError: a dead letter could not be written; no record of the batch may be committed.
         """
         await self._send_dead_letters(batch.refused, len(batch))
         await self._store_all(batch)
         self._progress.batches += 1
 
     async def _store_all(self, batch: Batch) -> None:
-        failures, left, who = 0, batch, object()
+        left, outage = batch, StoreOutage(self._troubles)
         while left.origins:
             try:
-                if failures:
-                    await self._store.prepare()  # it may have come back empty
+                if outage.failures:
+                    await self._store.prepare()  # the store may have come back empty
                     self._progress.retried += len(left.origins)
                 verdicts = await self._store.write(left.documents)
             except (StoreBusyError, StoreHeldError) as error:
-                failures += 1
-                await self._wait(who, error, failures)
+                outage.record(error)
+                await anyio.sleep(self._backoff.wait_s(outage.failures))
                 continue
             except (StoreTooLargeError, StoreRefusedError) as error:
-                self._troubles.end(who)
+                outage.end()
                 await self._split(left, str(error))
                 return
             again = await self._settle(left, verdicts)
-            if held_up := [verdict for verdict in again.values() if verdict.outcome is not Outcome.PRESENT]:
-                failures += 1
-                await self._wait(who, _worst(held_up), failures)
+            if postponed := [verdict for verdict in again.values() if verdict.outcome is not Outcome.PRESENT]:
+                outage.record_verdict(_worst(postponed))
+                await anyio.sleep(self._backoff.wait_s(outage.failures))
             left = left.pick(list(again))
-        self._troubles.end(who)
+        outage.end()
 
     async def _split(self, batch: Batch, reason: str) -> None:
-        """Send a request that was refused as a whole in two parts, down to the one document that is to blame."""
+        """Send a request that was refused as a whole in two halves, down to the single document that causes it."""
         rows = list(range(len(batch.origins)))
         if len(rows) == 1:
             await self._send_dead_letters([batch.refused_at(0, reason)], 1)
@@ -108,7 +98,7 @@ class Delivery:
             await self._store_all(batch.pick(part))
 
     async def _settle(self, batch: Batch, verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
-        """Count what is stored, dead-letter what is refused; return what to send again, by row, and why."""
+        """Count stored documents and dead-letter refused ones; return the verdicts, by row, of those to send again."""
         refused, again, compare = {}, {}, []
         for row, verdict in verdicts.items():
             if verdict.outcome is Outcome.REFUSED:
@@ -129,33 +119,25 @@ class Delivery:
         return again
 
     async def _compare(self, batch: Batch, rows: list[int]) -> dict[int, Verdict]:
-        """Find out whether what has a foreign document's id is that document; returns what is to be sent again.
+        """Compare foreign documents with the stored ones of the same id; return the verdicts of those to send again.
 
-        Another one has it where a topic was deleted and made anew: its offsets started again.
+        They differ if a topic was deleted and created again, so that its offsets started at 0 again.
         """
         documents = batch.documents.pick(rows)
         try:
             stored = await self._store.read(documents.indices, documents.ids)
-        except (StoreBusyError, StoreHeldError) as error:  # they meet the same id again
+        except (StoreBusyError, StoreHeldError) as error:  # their next write finds the same id again
             outcome = Outcome.HELD if isinstance(error, StoreHeldError) else Outcome.BUSY
             return dict.fromkeys(rows, Verdict(outcome, str(error)))
         again = {}
         for row, body, found in zip(rows, documents.bodies, stored, strict=True):
             if found is None:
-                again[row] = Verdict(Outcome.BUSY, f"{documents.indices[0]} has a document and does not show it")
+                again[row] = Verdict(Outcome.BUSY, f"{documents.indices[0]} has a document but does not return it")
             elif _sorted(found) == _sorted(body) or not batch.rename(row):
                 self._progress.repeated += 1
             else:
                 again[row] = Verdict(Outcome.PRESENT)
         return again
-
-    async def _wait(self, who: object, found: BorgError | Verdict, failures: int) -> None:
-        held = found.outcome is Outcome.HELD if isinstance(found, Verdict) else isinstance(found, StoreHeldError)
-        reason = found.reason if isinstance(found, Verdict) else str(found)
-        if held or failures > 1 or isinstance(found, StoreBusyError):  # a single 429 is no trouble
-            self._troubles.begin(who, Trouble.HELD if held else Trouble.BUSY, reason)
-        longest_s = self._retry.first_s * 2.0 ** min(failures - 1, 30)
-        await anyio.sleep(random.uniform(0.5, 1.0) * min(longest_s, self._retry.limit_s))  # noqa: S311  # jitter
 
     async def _send_dead_letters(self, refused: Sequence[Refused], of: int) -> None:
         for start in range(0, len(refused), DEAD_LETTERS_AT_ONCE):
@@ -172,26 +154,19 @@ class Delivery:
                 consequence=f"they are in {DEAD_LETTER}",
             )
 
-    async def _write(self, letters: list[bytes]) -> None:
-        """Write dead letters, tried again for a while: rather stop than skip a record."""
-        failures, deadline_s = 0, time.monotonic() + self._outage_s
-        while True:
-            try:
-                await self._consumer.send_dead_letters(letters)
-            except EventLogError:
-                failures += 1
-                wait_s = backoff_s(failures)
-                if time.monotonic() + wait_s > deadline_s:
-                    raise
-                await anyio.sleep(wait_s)
-            else:
-                return
+    async def _write(self, dead_letters: list[bytes]) -> None:
+        """Write dead letters, retried for ``outage_s``; failing then is better than skipping a record."""
+        await retry_through_outage(
+            lambda: self._consumer.send_dead_letters(dead_letters),
+            is_outage=lambda error: isinstance(error, EventLogError),
+            give_up_after_s=self._outage_s,
+        )
 
 
 def _sorted(body: bytes) -> bytes:
-    return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)  # unlike Python, JSON tells 1 and true apart
+    return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)  # as text, because Python's 1 equals True
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
-    """One that waits for a person, where there is one."""
+    """Return one that needs a person, if there is one."""
     return next((verdict for verdict in verdicts if verdict.outcome is Outcome.HELD), verdicts[0])

@@ -1,4 +1,4 @@
-"""What a logshipper has done and what holds it up, for its reports, its metrics and its health."""
+"""A logshipper's counters and outages, for its reports, metrics and health."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,18 +7,20 @@ from enum import Enum
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from borgcore.connection.retry import Outage
 from borgcore.service.health import Health
+from borglogshipper.stores.store import Outcome, StoreBusyError, StoreHeldError, Verdict
 
 _log = structlog.get_logger()
 
 
 class Trouble(Enum):
-    """Why something does not go on."""
+    """Why a delivery is held up."""
 
     BUSY = "store_busy"
-    """The store is away or asks for patience: it will go on by itself."""
+    """The store is unavailable or overloaded; delivery resumes by itself."""
     HELD = "store_held"
-    """It will not go on before a person has mended something."""
+    """A person must fix something first."""
 
 
 @dataclass(slots=True)
@@ -26,34 +28,34 @@ class ShippingProgress:
     """Counters since the process began."""
 
     shipped: int = 0
-    """Documents that are in the store, those that were there already included."""
+    """Documents in the store, including those that were there already."""
     repeated: int = 0
-    """Documents that were there already."""
+    """Documents that were in the store already."""
     dead_letters: int = 0
-    """Records that went to dead_letter."""
+    """Records sent to dead_letter."""
     retried: int = 0
-    """Items sent again."""
+    """Documents sent again."""
     batches: int = 0
     size_bytes: int = 0
     """Bytes of the documents in the store."""
     under_way: int = 0
-    """Records read and not yet done."""
+    """Records read but not done yet."""
     lag: int = 0
-    """Records in the log that are not yet in the store, when it was last asked."""
+    """Records in the log that were not committed yet at the last report."""
 
     def metrics(self, labels: dict[str, str]) -> Iterable[Metric]:
-        """As Prometheus shows them."""
+        """Yield the counters as Prometheus metrics."""
         counters = {
-            "documents": (self.shipped, "Documents in the store, those that were there already included"),
+            "documents": (self.shipped, "Documents in the store, including those that were there already"),
             "repeated_documents": (self.repeated, "Documents that were in the store already"),
-            "dead_letters": (self.dead_letters, "Records that went to dead_letter"),
+            "dead_letters": (self.dead_letters, "Records sent to dead_letter"),
             "retried_documents": (self.retried, "Documents sent again"),
             "batches": (self.batches, "Batches shipped"),
             "bytes": (self.size_bytes, "Bytes of the documents in the store"),
         }
         gauges = {
-            "under_way_records": (self.under_way, "Records read and not yet done"),
-            "lag_records": (self.lag, "Records in the log that are not yet in the store"),
+            "under_way_records": (self.under_way, "Records read but not done yet"),
+            "lag_records": (self.lag, "Records in the log that are not committed yet"),
         }
         for name, (value, text) in counters.items():
             counter = CounterMetricFamily(f"borg_logshipper_{name}", text, labels=list(labels))
@@ -67,35 +69,72 @@ class ShippingProgress:
 
 @dataclass(slots=True)
 class Troubles:
-    """Who is held up by what; one log event when it begins, one when the last is over, none for each try."""
+    """The deliveries held up at present. One log event when the first begins, one when the last is over."""
 
     health: Health
-    _found: dict[object, Trouble] = field(default_factory=dict)
-    _said: set[tuple[Trouble, str]] = field(default_factory=set)
+    _held_up: dict[object, Trouble] = field(default_factory=dict)
+    _logged: set[tuple[Trouble, str]] = field(default_factory=set)
 
     def begin(self, who: object, trouble: Trouble, reason: str) -> None:
-        """Record that ``who`` cannot go on."""
-        self._found[who] = trouble
+        """Record that ``who`` is held up; a new trouble, or a new reason that needs a person, is logged."""
+        self._held_up[who] = trouble
         self.health.ready = False
         if trouble is Trouble.HELD:
             self.health.faults["store"] = reason
         self._forget_fault()
-        said = (trouble, reason if trouble is Trouble.HELD else "")
-        if said not in self._said:
-            self._said.add(said)
-            consequence = "it is tried again" if trouble is Trouble.BUSY else "nothing is dropped; mend it, it goes on"
+        line = (trouble, reason if trouble is Trouble.HELD else "")
+        if line not in self._logged:
+            self._logged.add(line)
+            consequence = "retried" if trouble is Trouble.BUSY else "nothing is dropped; fix it to resume"
             _log.warning(trouble.value, reason=reason, consequence=consequence)
 
     def end(self, who: object) -> None:
-        """Record that it goes on."""
-        self._found.pop(who, None)
+        """Record that ``who`` is held up no longer."""
+        self._held_up.pop(who, None)
         self._forget_fault()
-        if not self._found:
+        if not self._held_up:
             self.health.ready = True
-            if self._said:
-                self._said.clear()
+            if self._logged:
+                self._logged.clear()
                 _log.info("store_regained")
 
     def _forget_fault(self) -> None:
-        if Trouble.HELD not in self._found.values():
+        if Trouble.HELD not in self._held_up.values():
             self.health.faults.pop("store", None)
+
+
+def is_store_outage(error: Exception) -> bool:
+    """Return whether the store may take the same documents later."""
+    return isinstance(error, StoreBusyError | StoreHeldError)
+
+
+class StoreOutage(Outage):
+    """One delivery's outage of the store; the log events come from the ``troubles`` of all deliveries."""
+
+    def __init__(self, troubles: Troubles) -> None:
+        """Begin without an outage."""
+        super().__init__()
+        self._troubles = troubles
+
+    def record(self, error: Exception, *, began_s: float | None = None, **fields: object) -> None:
+        """Count a failed request."""
+        super().record(error, began_s=began_s, **fields)
+        self._report(error)
+
+    def record_verdict(self, verdict: Verdict) -> None:
+        """Count a request of which the store postponed documents, for example with 429; a single one is no trouble."""
+        kind = StoreHeldError if verdict.outcome is Outcome.HELD else StoreBusyError
+        error = kind(verdict.reason)
+        super().record(error)
+        if kind is StoreHeldError or self.failures > 1:
+            self._report(error)
+
+    def end(self, **fields: object) -> float:
+        """End the outage, if there is one; the delivery is held up no longer."""
+        outage_s = super().end(**fields)
+        self._troubles.end(self)
+        return outage_s
+
+    def _report(self, error: Exception) -> None:
+        trouble = Trouble.HELD if isinstance(error, StoreHeldError) else Trouble.BUSY
+        self._troubles.begin(self, trouble, str(error))

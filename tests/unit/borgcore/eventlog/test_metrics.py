@@ -3,17 +3,17 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from borgcore.eventlog.metrics import publisher_metrics
-from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
 from borgcore.eventlog.publisher import Publisher
 from borgcore.events.monitoring import ShipperReported
 
 
 class Nowhere:
     async def send(self, events: Sequence[Outgoing]) -> None:
-        pytest.fail(f"{len(events)} events were sent, and none was to be")
+        pytest.fail(f"{len(events)} events were sent, expected none")
 
-    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
-        pytest.fail(f"{tell('training_log', 1)} was told, and nothing was to be")
+    async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
+        pytest.fail(f"{make_report('training_log', 1)} was reported, expected nothing")
 
 
 def test_the_counters_of_a_publisher_are_shown_as_they_are_now() -> None:

@@ -8,9 +8,10 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from borgcore.connection.retry import Backoff
 from borgcore.errors import EventLogError, SettingsError
 from borgcore.eventlog import publisher
-from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
 from borgcore.eventlog.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
@@ -43,11 +44,11 @@ class ListSender:
         self.topics |= {(event.topic, event.key) for event in events}
         self.sent += [orjson.loads(event.value) for event in events]
 
-    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
+    async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
         if self.away:
             raise EventLogError("the log is away")
         counters, self.counters = self.counters, {}
-        self.sent += [orjson.loads(tell(topic, entries).value) for topic, entries in counters.items()]
+        self.sent += [orjson.loads(make_report(topic, entries).value) for topic, entries in counters.items()]
         return counters
 
     @property
@@ -63,7 +64,7 @@ class ListSender:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits for others to travel with, or between tries."""
     monkeypatch.setattr(publisher, "LINGER_S", 0.0)
-    monkeypatch.setattr(publisher, "backoff_s", lambda _: 0.001)
+    monkeypatch.setattr(publisher, "BACKOFF", Backoff(0.001, 0.001))
 
 
 @pytest.fixture

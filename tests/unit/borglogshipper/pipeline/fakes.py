@@ -107,7 +107,7 @@ class FakeConsumer:
         self.commits: list[dict[Partition, Position]] = []
         self.commit_errors: deque[Exception] = deque()
         self.letters: list[bytes] = []
-        self.bury_errors: deque[Exception] = deque()
+        self.dead_letter_errors: deque[Exception] = deque()
         self.paused = False
         self.pauses = 0
         self.fetched_while_paused = 0
@@ -153,11 +153,11 @@ class FakeConsumer:
             raise self.commit_errors.popleft()
         self.commits.append(dict(upto))
 
-    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
         await anyio.lowlevel.checkpoint()
-        if self.bury_errors:
-            raise self.bury_errors.popleft()
-        self.letters.extend(letters)
+        if self.dead_letter_errors:
+            raise self.dead_letter_errors.popleft()
+        self.letters.extend(dead_letters)
 
     async def lag(self) -> int:
         await anyio.lowlevel.checkpoint()

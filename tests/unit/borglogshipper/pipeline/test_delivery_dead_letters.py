@@ -1,4 +1,4 @@
-"""What can never be indexed goes to dead_letter, or nothing goes on."""
+"""A record that can never be indexed goes to dead_letter, or its batch is not done."""
 
 import anyio
 import orjson
@@ -27,7 +27,7 @@ def letters_of(consumer: FakeConsumer) -> dict[int, str]:
     return {letter["position"]: letter["reason"] for letter in found}
 
 
-async def test_what_the_reader_refused_is_buried_and_counts_for_nothing_else(
+async def test_what_the_reader_refused_is_dead_lettered_and_counts_for_nothing_else(
     delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     value = event_of()
@@ -49,7 +49,7 @@ async def test_a_batch_of_refused_records_alone_never_asks_the_store(
     assert len(consumer.letters) == progress.dead_letters == 2
 
 
-async def test_a_document_that_the_store_refuses_is_buried_as_it_came_with_the_reason(
+async def test_a_document_that_the_store_refuses_is_dead_lettered_as_it_came_with_the_reason(
     delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     good, pretty = event_of(), b'{\n"a":1}'
@@ -60,20 +60,20 @@ async def test_a_document_that_the_store_refuses_is_buried_as_it_came_with_the_r
     assert progress == ShippingProgress(shipped=1, dead_letters=1, batches=1, size_bytes=len(good))
 
 
-async def test_a_letter_is_tried_again_while_the_log_may_come_back(
+async def test_a_dead_letter_is_retried_while_the_log_may_come_back(
     delivery: Delivery, consumer: FakeConsumer, progress: ShippingProgress, waits: list[float]
 ) -> None:
-    consumer.bury_errors += [EventLogError("away")] * 3
+    consumer.dead_letter_errors += [EventLogError("away")] * 3
     await deliver(delivery, b"poison", event_of())
     assert len(waits) == 3
     assert len(consumer.letters) == progress.dead_letters == 1
 
 
-async def test_without_its_letters_a_batch_is_not_done(
+async def test_without_its_dead_letters_a_batch_is_not_done(
     store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress, waits: list[float]
 ) -> None:
     delivery = Delivery(store, consumer, RetrySettings(), progress, Troubles(Health()), outage_s=0.4)
-    consumer.bury_errors += [EventLogError("the log is away")] * 1_000
+    consumer.dead_letter_errors += [EventLogError("the log is away")] * 1_000
     with pytest.raises(EventLogError, match="the log is away"):
         await deliver(delivery, b"poison", event_of())
     assert store.asked == []
@@ -81,7 +81,7 @@ async def test_without_its_letters_a_batch_is_not_done(
     assert 1 < len(waits) < 100
 
 
-async def test_many_letters_go_in_parts(
+async def test_many_dead_letters_go_in_parts(
     delivery: Delivery, consumer: FakeConsumer, progress: ShippingProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = []

@@ -98,7 +98,7 @@ async def test_reading_goes_on_after_a_revocation_took_the_batches_that_waited_f
 async def test_without_a_place_for_dead_letters_it_ends_and_commits_nothing_behind_them() -> None:
     ship = Ship(records=2, in_flight=2)
     ship.store.gate(b"slow")
-    ship.consumer.bury_errors += [EventLogError("dead_letter is away")] * 1_000
+    ship.consumer.dead_letter_errors += [EventLogError("dead_letter is away")] * 1_000
     with pytest.RaisesGroup(pytest.RaisesExc(EventLogError, match="dead_letter is away"), flatten_subgroups=True):
         async with shipping(ship):
             ship.consumer.put(chunk_of(event_of(), event_of(), event_of(slow=1), event_of(), b"poison", event_of()))

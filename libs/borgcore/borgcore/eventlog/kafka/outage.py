@@ -1,42 +1,40 @@
-"""Whether Kafka still answers a reader: aiokafka connects again by itself, and hides that it has to."""
+"""Detects an outage of Kafka for a reader: aiokafka reconnects by itself and does not report that it has to."""
 
 import time
 
-import structlog
-
+from borgcore.connection.retry import Outage
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, is_refusal, named_errors, probe
 from borgcore.settings.sections import EventsSettings
 
-_log = structlog.get_logger()
-
 
 class KafkaOutage:
-    """Says an outage once at its beginning and once at its end, however long it is."""
+    """Probes Kafka when it has been silent for ``timeout_s``; an outage is logged once at each end."""
 
     def __init__(self, settings: EventsSettings) -> None:
-        """Suspect an outage after ``timeout_s`` without an answer."""
-        self.outage: str | None = None
-        """Why Kafka cannot be read; None where it can."""
+        """Take Kafka to be available."""
+        self._outage = Outage("event_log_lost", "event_log_regained")
         self._settings = settings
         self._where = address_of(settings)
-        self._heard_s = time.monotonic()
-        self._lost_s = 0.0
+        self._replied_s = time.monotonic()
 
-    def heard(self) -> None:
-        """Kafka has answered."""
-        self._heard_s = time.monotonic()
-        if self.outage is not None:
-            _log.info("event_log_regained", outage_s=round(self._heard_s - self._lost_s, 3))
-            self.outage = None
+    @property
+    def reason(self) -> str | None:
+        """Why Kafka cannot be read; None while it can."""
+        return self._outage.reason
+
+    def note_reply(self) -> None:
+        """Record that Kafka has answered; this ends an outage."""
+        self._replied_s = time.monotonic()
+        self._outage.end()
 
     async def check(self) -> None:
-        """Connect where Kafka has been silent for long; takes at most ``timeout_s``.
+        """Probe Kafka if it has been silent for ``timeout_s``; takes at most as long again.
 
         Raises:
-            EventLogError: it is there, and refuses us.
+            EventLogError: Kafka is available and refuses us.
         """
-        if time.monotonic() - self._heard_s < self._settings.timeout_s:
+        if time.monotonic() - self._replied_s < self._settings.timeout_s:
             return
         try:
             with named_errors(self._where, self._settings.timeout_s):
@@ -44,9 +42,6 @@ class KafkaOutage:
         except EventLogError as error:
             if error.__cause__ is not None and is_refusal(error.__cause__):
                 raise
-            if self.outage is None:
-                self._lost_s = self._heard_s
-                _log.warning("event_log_lost", reason=str(error), consequence="reading goes on when it is back")
-            self.outage = str(error)
+            self._outage.record(error, began_s=self._replied_s, consequence="reading resumes once the log is back")
         else:
-            self.heard()
+            self.note_reply()

@@ -1,6 +1,6 @@
-"""Events into Kafka: idempotent, acknowledged by all replicas in sync, compressed, in order per key.
+"""Sends events to Kafka: idempotent, acknowledged by all in-sync replicas, compressed, in order per key.
 
-zstd, because JSON events shrink most by it and every Kafka since 2.1 takes it.
+zstd compresses JSON events best, and every Kafka since 2.1 supports it.
 """
 
 import asyncio
@@ -12,26 +12,26 @@ from aiokafka import AIOKafkaProducer
 
 from borgcore.eventlog.kafka.client import address_of, client_options, ensure_topics, named_errors
 from borgcore.eventlog.kafka.closing import close_producer
-from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
 from borgcore.events.schema import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings
 
 BATCH_BYTES = 1 << 19  # before compression; Kafka refuses batches over 1 MiB by default
-REQUEST_BYTES = 1 << 24  # Kafka decides how large is too large, by the compressed size
+REQUEST_BYTES = 1 << 24  # no limit of ours: Kafka applies its own to the compressed size
 
 
 class KafkaSender:
-    """Puts events into Kafka.
+    """Sends events to Kafka.
 
-    aiokafka tries a batch again for ever, and a producer whose sequence numbers are in doubt is of no more use. So
-    after any failure the producer is given up, and the next call makes a new one.
+    aiokafka retries a batch for ever, and a producer whose sequence numbers are uncertain cannot be used again. So
+    after any failure the producer is closed, and the next call makes a new one.
     """
 
     def __init__(self, settings: EventsSettings) -> None:
-        """Connect at the first use.
+        """Connect at the first use only.
 
         Raises:
-            SettingsError: the URL is wrong.
+            SettingsError: the URL is invalid.
         """
         self._settings = settings
         self._where = address_of(settings)
@@ -39,12 +39,12 @@ class KafkaSender:
         self._sending = anyio.Lock()
 
     async def send(self, events: Sequence[Outgoing]) -> None:
-        """Return when all replicas in sync have all of them; takes at most a few times ``timeout_s``.
+        """Return when all in-sync replicas have all events; takes at most a few times ``timeout_s``.
 
-        Calls that are made at once take turns: they share the producer, and one that fails takes it from no other.
+        Concurrent calls take turns, so that one that fails and closes the producer does not fail the others.
 
         Raises:
-            EventLogError: they have not; some may have arrived, and all may be sent again.
+            EventLogError: sending failed; some events may have arrived, and all may be sent again.
         """
         async with self._sending:
             try:
@@ -52,16 +52,16 @@ class KafkaSender:
                     self._producer = await self._connect()
                 with named_errors(self._where, 2 * self._settings.timeout_s):
                     await self._deliver(self._producer, events)
-            except BaseException:  # cancelled in the middle of a reply: of no more use, too
+            except BaseException:  # a cancelled send leaves the producer unusable as well
                 await self.close()
                 raise
 
-    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:  # noqa: ARG002  # there is nothing to tell
-        """Kafka's retention is its own matter: nothing is counted."""
+    async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:  # noqa: ARG002  # unused here
+        """Report nothing: Kafka applies its own retention."""
         return {}
 
     async def close(self) -> None:
-        """Give the producer up; what was not acknowledged may have arrived or not."""
+        """Close the producer; events that were not acknowledged may or may not have arrived."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await close_producer(producer)
@@ -89,7 +89,7 @@ class KafkaSender:
         acknowledged: list[asyncio.Future[object]] = []
         try:
             for event in events:
-                acknowledged.append(await producer.send(prefix + event.topic, event.value, event.key))  # noqa: PERF401  # what was begun must be awaited
+                acknowledged.append(await producer.send(prefix + event.topic, event.value, event.key))  # noqa: PERF401  # sends already begun must be awaited after an error
         finally:
             outcomes = await asyncio.gather(*acknowledged, return_exceptions=True)
         for outcome in outcomes:
@@ -99,13 +99,13 @@ class KafkaSender:
 
 @asynccontextmanager
 async def open_kafka_sender(settings: EventsSettings) -> AsyncIterator[KafkaSender]:
-    """Make a sender; it connects when it is first used.
+    """Open a sender; it connects at its first use.
 
     Raises:
         SettingsError: the URL, the certificate file or the credentials are wrong.
     """
     sender = KafkaSender(settings)
-    await client_options(settings)  # what is wrong with them is said now, not when the first event is sent
+    await client_options(settings)  # raises now rather than at the first event
     try:
         yield sender
     finally:

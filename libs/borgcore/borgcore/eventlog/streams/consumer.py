@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from borgcore.connection.client import address_of
 from borgcore.connection.failures import is_outage
-from borgcore.connection.retry import backoff_s
+from borgcore.connection.retry import BACKOFF, Outage
 from borgcore.eventlog.protocol import Chunk, Partition, Position
 from borgcore.eventlog.streams.group import Entry, StreamGroup
 from borgcore.eventlog.streams.pending import PendingEntries
@@ -20,56 +20,59 @@ from borgcore.events.schema import DEAD_LETTER_CAP
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings
 
-MEMBER_DEAD_S = 60.0  # a member that has not been heard of for so long loses its entries to the others
-LOOKS_PER_DEATH = 6  # signs of life, and looks for dead members, in that time
+MEMBER_DEAD_S = 60.0  # a member silent for longer loses its entries to the others
+CHECKS_PER_DEATH = 6  # heartbeats, and checks for dead members, in that time
 TRIM_PERIOD_S = 1.0
 BLOCK_S = 1.0  # longest wait in one call
 _log = structlog.get_logger()
 
 
 class StreamConsumer:
-    """Hands entries out and remembers which; ``fetch`` is for one task. Made by :func:`open_stream_consumer`."""
+    """Hands out entries and keeps track of them; only one task may call ``fetch``. See :func:`open_stream_consumer`."""
 
     def __init__(self, group: StreamGroup, settings: EventsSettings, *, dead_after_s: float) -> None:
         """Read nothing yet."""
-        self.outage: str | None = None
+        self._outage = Outage()  # logs nothing: the Redis client does
         self._group = group
         self._settings = settings
         self._dead_after_s = dead_after_s
         self._topics = list(group.topics)
         self._pending = {topic: PendingEntries(Partition(topic, 0)) for topic in self._topics}
-        self._acking = anyio.Lock()  # what is being acknowledged must not be read as pending and handed out again
-        self._unread: dict[str, str] = {}  # topic -> id after which our own pending entries are still to be read
-        self._unsure = True  # whether entries may be ours that never came here: a predecessor's, or a lost reply's
-        self._groupless = False
+        self._acking = anyio.Lock()  # entries being acknowledged must not be read as pending and handed out again
+        self._unread: dict[str, str] = {}  # topic -> id after which our own pending entries are still unread
+        self._rereads = True  # whether the server may have given us entries that did not arrive here
+        self._group_lost = False
         self._resumed: anyio.Event | None = None
-        self._look_at_s = self._next_look_s()
-        self._trims = True  # whether something was acknowledged since the last trim
+        self._check_at_s = self._next_check_s()
+        self._trims = True  # whether entries were acknowledged since the last trim
         self._trim_at_s = 0.0
-        self._lost_at_s: float | None = None
-        self._failures = 0
+
+    @property
+    def outage(self) -> str | None:
+        """Why the log cannot be read at present; None while it can."""
+        return self._outage.reason
 
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
-        """Return the next entries, as :class:`~borgcore.eventlog.protocol.Consumer` says; after an error, call again.
+        """Return the next entries; see :class:`~borgcore.eventlog.protocol.Consumer`. It may be called after an error.
 
         Raises:
-            EventLogError: the server was away for longer than ``outage_s``, or refuses us.
+            EventLogError: the server was unavailable for longer than ``outage_s``, or refuses us.
         """
         deadline_s = time.monotonic() + wait_s
         while True:
             try:
-                chunks = await self._look(max_records, deadline_s)
+                chunks = await self._read(max_records, deadline_s)
             except FAILURES as error:
-                await self._endure(error, deadline_s)
+                await self._recover(error, deadline_s)
             else:
-                self._lost_at_s, self._failures, self.outage = None, 0, None
+                self._outage.end()
                 if chunks:
                     return chunks
             if time.monotonic() >= deadline_s:
                 return []
 
     def pause(self) -> None:
-        """Fetch nothing until :meth:`resume`, and stay a member."""
+        """Fetch nothing until :meth:`resume`, but stay a member."""
         self._resumed = self._resumed or anyio.Event()
 
     def resume(self) -> None:
@@ -79,10 +82,10 @@ class StreamConsumer:
             self._resumed = None
 
     async def commit(self, upto: Mapping[Partition, Position]) -> None:
-        """Acknowledge what was handed out up to and including these positions, in the order it was handed out.
+        """Acknowledge entries up to and including these positions, in the order in which they were handed out.
 
         Raises:
-            EventLogError: the server did not take it; what was to be acknowledged is read again after a restart.
+            EventLogError: the server did not acknowledge them; they are read again after a restart.
         """
         async with self._acking:
             due = {partition.topic: self._pending[partition.topic].upto(str(at)) for partition, at in upto.items()}
@@ -91,51 +94,52 @@ class StreamConsumer:
             for topic, positions in due.items():
                 self._pending[topic].remove(positions)
 
-    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
-        """Put records that can never be indexed into the stream ``dead_letter``, which keeps the newest.
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
+        """Append records that can never be indexed to the stream ``dead_letter``, which keeps the newest.
 
         Raises:
-            EventLogError: the server has not taken them.
+            EventLogError: the server does not have all of them.
         """
-        await self._translated(self._group.send_dead_letters(letters, min(DEAD_LETTER_CAP, self._settings.stream_cap)))
+        cap = min(DEAD_LETTER_CAP, self._settings.stream_cap)
+        await self._translated(self._group.send_dead_letters(dead_letters, cap))
 
     async def lag(self) -> int:
         """Count the entries that the group has not acknowledged, as :func:`borgcore.eventlog.streams.server.backlog`.
 
         Raises:
-            EventLogError: the server gave no answer, or refuses us.
+            EventLogError: the server did not answer, or refuses us.
         """
         return await self._translated(self._group.backlog())
 
-    async def _look(self, max_records: int, deadline_s: float) -> list[Chunk]:
-        """Read once, the oldest duties first; raises what redis-py raises."""
-        if self._groupless:
+    async def _read(self, max_records: int, deadline_s: float) -> list[Chunk]:
+        """Read once: our pending entries, those of a dead member, then new ones. Raises redis-py's errors."""
+        if self._group_lost:
             await self._group.create()
-            self._groupless = False
+            self._group_lost = False
         if self._trims and time.monotonic() >= self._trim_at_s:
             self._trims, self._trim_at_s = False, time.monotonic() + TRIM_PERIOD_S
             await self._group.trim()
         if self._resumed is not None:
             await self._wait_for_resume(self._resumed, deadline_s)
             return []
-        if self._unsure:
-            self._unread, self._unsure = dict.fromkeys(self._topics, "0"), False
+        if self._rereads:
+            self._unread, self._rereads = dict.fromkeys(self._topics, "0"), False
         while self._unread:
             if chunks := await self._read_own(max_records):
                 return chunks
-        if time.monotonic() >= self._look_at_s:
+        if time.monotonic() >= self._check_at_s:
             if chunks := await self._reclaim(max_records):
                 return chunks
-            self._look_at_s = self._next_look_s()
+            self._check_at_s = self._next_check_s()
         return await self._read_new(max_records, deadline_s)
 
     async def _wait_for_resume(self, resumed: anyio.Event, deadline_s: float) -> None:
-        await self._group.show_life()
+        await self._group.send_heartbeat()
         with anyio.move_on_after(max(0.0, deadline_s - time.monotonic())):
             await resumed.wait()
 
     async def _read_own(self, max_records: int) -> list[Chunk]:
-        """Read what is pending under our name, but for what this process holds."""
+        """Read the entries pending under our name, except those that this process holds."""
         asked = dict(list(self._unread.items())[:max_records])
         async with self._acking:
             found = await self._group.read(asked, max_records)
@@ -150,13 +154,13 @@ class StreamConsumer:
             return self._hand_out(found)
 
     async def _reclaim(self, max_records: int) -> list[Chunk]:
-        """Take over what one dead member was given and never acknowledged."""
+        """Take over entries that one dead member has not acknowledged."""
         for topic in self._topics:
             async with self._acking:
                 while True:
-                    self._unsure = True
+                    self._rereads = True  # if the reply is lost
                     claim = await self._group.reclaim(topic, int(1_000 * self._dead_after_s), max_records)
-                    self._unsure = False
+                    self._rereads = False
                     if claim is None:
                         break
                     _log.warning("entries_reclaimed", topic=topic, member=claim.member, entries=claim.pending)
@@ -165,36 +169,34 @@ class StreamConsumer:
         return []
 
     async def _read_new(self, max_records: int, deadline_s: float) -> list[Chunk]:
-        self._topics.append(self._topics.pop(0))  # each is the first in turn, should there be more than records
+        self._topics.append(self._topics.pop(0))  # so that each comes first in turn, even if ``max_records`` is smaller
         left_s = min(deadline_s - time.monotonic(), BLOCK_S, self._settings.timeout_s / 2)
         block_ms = max(1, int(1_000 * left_s)) if left_s > 0.0 else None
-        self._unsure = True  # until it is here: a reply that is lost leaves entries that are ours
+        self._rereads = True  # if the reply is lost
         found = await self._group.read(dict.fromkeys(self._topics[:max_records], ">"), max_records, block_ms)
-        self._unsure = False
+        self._rereads = False
         return self._hand_out(found)
 
     def _hand_out(self, found: Mapping[str, Sequence[Entry]]) -> list[Chunk]:
         chunks = (self._pending[topic].hand_out(entries) for topic, entries in found.items())
         return [chunk for chunk in chunks if chunk.positions]
 
-    def _next_look_s(self) -> float:
-        return time.monotonic() + self._dead_after_s / LOOKS_PER_DEATH
+    def _next_check_s(self) -> float:
+        return time.monotonic() + self._dead_after_s / CHECKS_PER_DEATH
 
-    async def _endure(self, error: Exception, deadline_s: float) -> None:
-        """Wait before the next try; raise where the log was away for too long or refuses us."""
+    async def _recover(self, error: Exception, deadline_s: float) -> None:
+        """Wait before the next try; raise if the log was unavailable for too long or refuses us."""
         if isinstance(error, ResponseError) and str(error).startswith(("NOGROUP", "UNBLOCKED")):
-            self._groupless = True
+            self._group_lost = True
             _log.warning("stream_group_lost", group=self._group.name, consequence="created again, at the oldest entry")
             return
-        now_s = time.monotonic()
-        self._lost_at_s = now_s if self._lost_at_s is None else self._lost_at_s
-        self._look_at_s = self._next_look_s()  # the others, too, need a while to be heard of again
-        self._failures += 1
+        self._check_at_s = self._next_check_s()  # after an outage the other members need time for their heartbeats
         failure = log_error(error, self._group.address)
-        self.outage = str(failure)
-        await anyio.sleep(min(backoff_s(self._failures), max(0.0, deadline_s - now_s)))
-        away = is_outage(error) or isinstance(error, OSError)
-        if not away or now_s - self._lost_at_s > self._settings.outage_s:
+        self._outage.record(failure)
+        gives_up = self._outage.duration_s > self._settings.outage_s
+        left_s = max(0.0, deadline_s - time.monotonic())
+        await anyio.sleep(min(BACKOFF.wait_s(self._outage.failures), left_s))
+        if gives_up or not (is_outage(error) or isinstance(error, OSError)):
             raise failure from error
 
     async def _translated(self, call: Awaitable[T]) -> T:
@@ -214,11 +216,11 @@ async def open_stream_consumer(
     member: str,
     dead_after_s: float = MEMBER_DEAD_S,
 ) -> AsyncIterator[StreamConsumer]:
-    """Join ``group`` as ``member``; what an earlier process of that name was given and never acknowledged comes first.
+    """Join ``group`` as ``member``; entries that an earlier process of that name has not acknowledged come first.
 
     Raises:
-        SettingsError: the URL or the certificate file is wrong.
-        EventLogError: the server is absent or refuses us.
+        SettingsError: the URL is invalid or the certificate file is missing.
+        EventLogError: the server cannot be reached or refuses us.
     """
     async with open_log(settings) as redis:
         own = StreamGroup(redis, RunKeys(run), topics, group=group, member=member)
@@ -230,7 +232,7 @@ async def open_stream_consumer(
 
 
 async def check_streams(settings: EventsSettings) -> str:
-    """Connect and verify; returns the server in words, such as "Valkey 9.1.0 at 127.0.0.1:6379".
+    """Connect and verify; return a description of the server, for example "Valkey 9.1.0 at 127.0.0.1:6379".
 
     Raises:
         SettingsError, EventLogError: as in :func:`open_log`.

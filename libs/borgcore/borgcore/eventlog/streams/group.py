@@ -1,4 +1,4 @@
-"""One member's calls to its consumer group; each raises what redis-py raises."""
+"""One member's commands to its consumer group; they raise redis-py's errors."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -14,13 +14,13 @@ from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
 _RECLAIM = resources.files("borgcore.eventlog.streams").joinpath("reclaim.lua").read_text(encoding="utf-8")
-_NO_ENTRY = "18446744073709551615-0"  # what follows it is nothing
+_NO_ENTRY = "18446744073709551615-0"  # the largest id, after which there is no entry
 Entry = tuple[str, dict[bytes, bytes]]
-"""Id and fields; no fields where the entry was trimmed while it was pending."""
+"""Id and fields; the fields are empty if the entry was trimmed while pending."""
 
 
 class Claim(NamedTuple):
-    """What was taken over from one dead member."""
+    """Entries taken over from one dead member."""
 
     member: str
     pending: int
@@ -28,10 +28,10 @@ class Claim(NamedTuple):
 
 
 class StreamGroup:
-    """A member of a group that reads the streams of some topics."""
+    """A member of a group that reads the streams of its topics."""
 
     def __init__(self, redis: Redis, keys: RunKeys, topics: Sequence[str], *, group: str, member: str) -> None:
-        """Call nothing yet."""
+        """Send no command yet."""
         self.name = group
         self.address = address_of(redis)
         self._redis = redis
@@ -42,7 +42,7 @@ class StreamGroup:
         self._fetch_size = FetchSize()
 
     async def create(self) -> None:
-        """Create the streams and the group where they are missing; it then begins with the oldest entry."""
+        """Create missing streams and the missing group, which then begins at the oldest entry."""
         pipe = self._redis.pipeline(transaction=False)
         for key in self._topics:
             pipe.xgroup_create(key, self.name, id="0", mkstream=True)
@@ -53,8 +53,8 @@ class StreamGroup:
     async def read(self, after: Mapping[str, str], entries: int, block_ms: int | None = None) -> dict[str, list[Entry]]:
         """Read, by topic, the member's own pending entries after an id, or new ones after ``>``.
 
-        At most ``entries`` in all, as long as there are no more topics, and fewer where they are large; without
-        ``block_ms`` there is no wait.
+        Return at most ``entries`` in all (but one per topic may come), and fewer if they are large. Wait up to
+        ``block_ms`` for new ones; None does not wait.
         """
         asked: dict[Any, Any] = {self._keys.events(topic): position for topic, position in after.items()}
         count = max(1, min(entries, self._fetch_size.entries) // len(asked))
@@ -62,12 +62,12 @@ class StreamGroup:
         self._fetch_size.learn([fields for _, found in reply for _, fields in found])
         return {self._topics[key]: [(position.decode(), fields) for position, fields in found] for key, found in reply}
 
-    async def show_life(self) -> None:
-        """Be heard of, and read nothing."""
+    async def send_heartbeat(self) -> None:
+        """Reset the member's idle time without reading an entry."""
         await self.read(dict.fromkeys(self.topics, _NO_ENTRY), len(self.topics))
 
     async def reclaim(self, topic: str, dead_ms: int, entries: int) -> Claim | None:
-        """Take over entries of one member that was not heard of for ``dead_ms``; None where there is none such."""
+        """Take over entries of one member that was silent for ``dead_ms``; None if no member was."""
         limits = (str(dead_ms), str(min(entries, self._fetch_size.entries)))
         reply: Any = await self._redis.eval(_RECLAIM, 1, self._keys.events(topic), self.name, self._member, *limits)
         if not reply:
@@ -86,17 +86,17 @@ class StreamGroup:
         await execute(pipe)
 
     async def trim(self) -> None:
-        """Remove what all groups have acknowledged."""
+        """Remove entries that all groups have acknowledged."""
         pipe = self._redis.pipeline(transaction=False)
         for topic in self.topics:
             trim(pipe, self._keys, topic, 0)
         await execute(pipe)
 
-    async def send_dead_letters(self, letters: Sequence[bytes], cap: int) -> None:
-        """Append to the stream ``dead_letter``, and keep it at ``cap`` entries."""
+    async def send_dead_letters(self, dead_letters: Sequence[bytes], cap: int) -> None:
+        """Append to the stream ``dead_letter`` and trim it to ``cap`` entries."""
         pipe = self._redis.pipeline(transaction=False)
-        for letter in letters:
-            pipe.xadd(self._keys.events(DEAD_LETTER), {FIELD: letter})
+        for encoded in dead_letters:
+            pipe.xadd(self._keys.events(DEAD_LETTER), {FIELD: encoded})
         trim(pipe, self._keys, DEAD_LETTER, cap)
         await execute(pipe)
 

@@ -1,4 +1,4 @@
-"""Puts events into Redis Streams, one stream per topic."""
+"""Sends events to Redis Streams, one stream per topic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,29 +11,29 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from borgcore.connection.client import CLOSE_TIMEOUT_S, BorgRedis, make_pool
-from borgcore.eventlog.protocol import Outgoing, Tell
+from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
 from borgcore.eventlog.streams.server import FAILURES, FIELD, execute, log_error, redis_settings, trim
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
 
-_TELL = resources.files("borgcore.eventlog.streams").joinpath("report_trimmed.lua").read_text(encoding="utf-8")
+_REPORT = resources.files("borgcore.eventlog.streams").joinpath("report_trimmed.lua").read_text(encoding="utf-8")
 
 
 class StreamSender:
-    """Sends in one round trip, which fails at once where the server is away; made by :func:`open_stream_sender`."""
+    """Sends in one round trip, which fails at once if the server is unavailable. See :func:`open_stream_sender`."""
 
     def __init__(self, redis: Redis, run: str, server: RedisSettings, cap: int) -> None:
-        """Keep every stream at ``cap`` entries; ``redis`` need not have connected yet."""
+        """Trim every stream to ``cap`` entries; ``redis`` need not be connected yet."""
         self._redis = redis
         self._keys = RunKeys(run)
         self._server = server
         self._cap = cap
 
     async def send(self, events: Sequence[Outgoing]) -> None:
-        """Return when the server has all of them; streams above the cap are trimmed in the same round trip.
+        """Return when the server has all events; streams above the cap are trimmed in the same round trip.
 
         Raises:
-            EventLogError: it has not.
+            EventLogError: the server does not have all of them.
         """
         pipe = self._redis.pipeline(transaction=False)
         for event in events:
@@ -42,11 +42,11 @@ class StreamSender:
             trim(pipe, self._keys, topic, self._cap)
         await self._execute(pipe)
 
-    async def report_trimmed(self, tell: Tell) -> Mapping[str, int]:
-        """Tell each trimmed entry once: its event is stored, and comes off the counter, in one step of the server.
+    async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
+        """Report each trimmed entry once: the server stores the event and reduces the counter atomically.
 
         Raises:
-            EventLogError: the server gave no answer, or refuses us; what is not told yet is told by a later call.
+            EventLogError: the server did not answer, or refuses us; a later call reports the rest.
         """
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(self._keys.events_trimmed)
@@ -56,11 +56,11 @@ class StreamSender:
             return {}
         pipe = self._redis.pipeline(transaction=False)
         for topic, entries in trimmed.items():
-            event = tell(topic, entries)
+            event = make_report(topic, entries)
             keys = (self._keys.events_trimmed, self._keys.events(event.topic))
-            pipe.eval(_TELL, len(keys), *keys, topic, str(entries), FIELD, event.value)
-        told = await self._execute(pipe)
-        return {topic: entries for (topic, entries), ours in zip(trimmed.items(), told, strict=True) if ours}
+            pipe.eval(_REPORT, len(keys), *keys, topic, str(entries), FIELD, event.value)
+        reported = await self._execute(pipe)
+        return {topic: entries for (topic, entries), ours in zip(trimmed.items(), reported, strict=True) if ours}
 
     async def _execute(self, pipe: Pipeline) -> list[Any]:
         try:
@@ -72,13 +72,13 @@ class StreamSender:
 
 @asynccontextmanager
 async def open_stream_sender(settings: EventsSettings, run: str) -> AsyncIterator[StreamSender]:
-    """Open a sender that connects when it is first used.
+    """Open a sender; it connects at its first use.
 
     Raises:
-        SettingsError: the URL or the certificate file is wrong.
+        SettingsError: the URL is invalid or the certificate file is missing.
     """
     server = redis_settings(settings)
-    pool = await asyncio.to_thread(make_pool, server)  # it looks at the certificate file
+    pool = await asyncio.to_thread(make_pool, server)
     redis = BorgRedis(connection_pool=pool, address=server.address, retry_for_s=server.outage_s)
     try:
         yield StreamSender(redis, run, server, settings.stream_cap)

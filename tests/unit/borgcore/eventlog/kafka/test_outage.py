@@ -3,39 +3,39 @@ from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
-from borgcore.eventlog.kafka import outage as kafka_outage
+from borgcore.eventlog.kafka import outage as outage_module
 from borgcore.eventlog.kafka.outage import KafkaOutage
 from borgcore.settings.sections import EventsSettings
 
-SILENT = EventsSettings(url="kafka://broker:9092", timeout_s=1e-9)  # suspected at once
+SILENT = EventsSettings(url="kafka://broker:9092", timeout_s=1e-9)  # probed at once
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Exception | None]:
-    """What the next probes meet."""
+    """Results of the next probes: an error, or None for success."""
     found: list[Exception | None] = []
 
     async def probe(_settings: EventsSettings) -> None:
         if (error := found.pop(0)) is not None:
             raise error
 
-    monkeypatch.setattr(kafka_outage, "probe", probe)
+    monkeypatch.setattr(outage_module, "probe", probe)
     return found
 
 
-async def test_an_outage_lasts_until_kafka_answers_and_is_said_once(answers: list[Exception | None]) -> None:
-    pulse = KafkaOutage(SILENT)
-    assert pulse.outage is None
+async def test_an_outage_lasts_until_kafka_answers_and_is_logged_once(answers: list[Exception | None]) -> None:
+    outage = KafkaOutage(SILENT)
+    assert outage.reason is None
     answers += [OSError("refused"), KafkaConnectionError("reset"), None]
     with capture_logs() as logs:
-        await pulse.check()
-        assert pulse.outage == "Kafka at broker:9092 cannot be reached: refused"
-        await pulse.check()
-        assert pulse.outage is not None
-        assert "reset" in pulse.outage
-        await pulse.check()
-        assert pulse.outage is None
-    assert [said["event"] for said in logs] == ["event_log_lost", "event_log_regained"]
+        await outage.check()
+        assert outage.reason == "Kafka at broker:9092 cannot be reached: refused"
+        await outage.check()
+        assert outage.reason is not None
+        assert "reset" in outage.reason
+        await outage.check()
+        assert outage.reason is None
+    assert [line["event"] for line in logs] == ["event_log_lost", "event_log_regained"]
 
 
 async def test_a_refusal_is_no_outage_but_ends_the_reading(answers: list[Exception | None]) -> None:
@@ -44,6 +44,6 @@ async def test_a_refusal_is_no_outage_but_ends_the_reading(answers: list[Excepti
         await KafkaOutage(SILENT).check()
 
 
-async def test_nothing_is_asked_while_kafka_is_heard_of(answers: list[Exception | None]) -> None:
+async def test_kafka_is_not_probed_while_it_replies(answers: list[Exception | None]) -> None:
     await KafkaOutage(EventsSettings(url="kafka://broker:9092")).check()
     assert answers == []
