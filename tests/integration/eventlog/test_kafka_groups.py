@@ -89,10 +89,10 @@ async def test_a_successor_of_the_same_name_takes_over_and_the_first_one_ends(ka
             await old.fetch_for_ever()
         address = kafka.url.removeprefix("kafka://")
         assert str(caught.value) == (
-            f"Kafka at {address} has given our place in the group {kafka.prefix}group to another member of the name "
-            "one; the names of members are to be unique; this one ends"
+            f"Kafka at {address} has given our membership in the group {kafka.prefix}group to another member named "
+            "one; expected unique names; this member ends"
         )
-        with pytest.raises(EventLogError, match="another member of the name one"):
+        with pytest.raises(EventLogError, match="another member named one"):
             await one.commit(old.upto)
         await new.read(50)
         await new.consumer.commit(new.upto)

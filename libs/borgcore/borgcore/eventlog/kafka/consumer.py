@@ -1,11 +1,12 @@
-"""Events out of Kafka, as a static member of a consumer group.
+"""Reads events from Kafka as a static member of a consumer group.
 
-A restart of the broker, however long, is sat through: aiokafka connects again by itself. What it does not do is done
-here: it waits without bounds while a group rebalances, fights with a successor of the same name for its place, and
-takes a topic that was deleted and created again for the old one.
+aiokafka reconnects by itself after a restart of the broker, however long that takes. This module adds what aiokafka
+lacks: it waits without limit while a group rebalances, competes with a successor of the same name for the membership,
+and takes a topic that was deleted and created again for the old one.
 
-Of the last, two things tell: where a partition is taken over or goes on after silence, the record read last is read
-again; and while it is read, its topic's id is asked for once a second. Not covered: we are killed within that second.
+A replaced topic is detected in two ways: after an assignment or a silence the last record is read again and compared,
+and while a topic is read its id is requested once a second. A topic replaced less than a second before this process
+is killed is not detected.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from borgcore.eventlog.protocol import Chunk, Outgoing, Partition, Position, Rev
 from borgcore.events.schema import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
 
-MOST_ERRORS = 5  # one after the other, then aiokafka is taken for broken
+MOST_ERRORS = 5  # in a row; after them aiokafka is considered broken
 _MARGIN_S = 0.05
 
 
@@ -33,15 +34,15 @@ class KafkaConsumer:
     """Reads Kafka as one member of a group."""
 
     def __init__(self, settings: EventsSettings, group: str, member: str, revoked: Revoked) -> None:
-        """Connect in :meth:`open`.
+        """Connect in :meth:`open` only.
 
         Raises:
-            SettingsError: the URL is wrong.
+            SettingsError: the URL is invalid.
         """
         self._settings = settings
         self._where = address_of(settings)
-        self._letters = KafkaSender(settings)
-        self._origin = member.encode()
+        self._dead_letters = KafkaSender(settings)
+        self._key = member.encode()
         self._outage = KafkaOutage(settings)
         self._partitions = AssignedPartitions(settings, group, revoked)
         self._membership = GroupMembership(settings, group, member, self._partitions)
@@ -51,32 +52,32 @@ class KafkaConsumer:
 
     @property
     def outage(self) -> str | None:
-        """Why nothing can be read; noticed after ``timeout_s`` without an answer."""
-        return self._outage.outage
+        """Why Kafka cannot be read, noticed after ``timeout_s`` without an answer; None while it can."""
+        return self._outage.reason
 
     async def open(self, topics: Sequence[str]) -> None:
-        """Create the topics that are missing, and join the group.
+        """Create missing topics and join the group.
 
         Raises:
-            EventLogError: Kafka is absent or refuses us.
+            EventLogError: Kafka cannot be reached or refuses us.
         """
         await ensure_topics(self._settings, [*topics, DEAD_LETTER])
         await self._membership.join([self._settings.prefix + topic for topic in topics])
 
     async def close(self) -> None:
-        """Close within bounds; see :meth:`GroupMembership.leave`."""
+        """Close in bounded time; see :meth:`GroupMembership.leave`."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._letters.close)
+            group.start_soon(self._dead_letters.close)
             group.start_soon(self._membership.leave)
 
     async def fetch(self, max_records: int, wait_s: float) -> list[Chunk]:
-        """Return the next records, at most ``max_records`` in all; none after ``wait_s`` seconds without any.
+        """Return the next records, at most ``max_records`` in all; an empty list after ``wait_s`` without any.
 
-        Where a topic turns out to be another of the same name, ``revoked`` is awaited for the partition in question
-        before the first record of the new one comes. Takes up to ``timeout_s`` longer where Kafka is silent.
+        If a topic was replaced, ``revoked`` is awaited for its partitions before the new topic's first record is
+        returned. Takes up to ``timeout_s`` longer while Kafka is silent.
 
         Raises:
-            EventLogError: Kafka refuses us, or another member of our name has taken our place.
+            EventLogError: Kafka refuses us, or another member of our name has replaced us.
         """
         settled = self._membership.settled
         if self._flowing.is_set() and settled.is_set():
@@ -86,13 +87,13 @@ class KafkaConsumer:
         else:
             with anyio.move_on_after(wait_s):
                 await self._flowing.wait()
-                await settled.wait()  # aiokafka would wait without bounds
+                await settled.wait()  # aiokafka would wait without limit
         self._check()
         await self._outage.check()
         return []
 
     def pause(self) -> None:
-        """Fetch nothing until :meth:`resume`; what aiokafka has read ahead stays where it is."""
+        """Fetch nothing until :meth:`resume`; aiokafka keeps what it has read ahead."""
         if self._flowing.is_set():
             self._flowing = anyio.Event()
 
@@ -103,19 +104,19 @@ class KafkaConsumer:
     async def commit(self, upto: Mapping[Partition, Position]) -> None:
         """Record that everything up to and including these positions is done.
 
-        What is another's by now, what was not delivered since the partition is ours, and everything while the group
-        rebalances is left out: it is read again.
+        Left out, and therefore read again: partitions that now belong to another member, positions not delivered since
+        the assignment, and everything while the group rebalances.
 
         Raises:
-            EventLogError: Kafka did not take it.
+            EventLogError: the commit failed.
         """
         self._check()
         offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         for partition, position in upto.items():
-            tp, reading = self._partitions.find(partition)
-            last = reading.find(int(position)) if reading is not None else None
-            if last is not None:
-                offsets[tp] = OffsetAndMetadata(last.position + 1, str(last.time_ms))
+            tp, assigned = self._partitions.find(partition)
+            record = assigned.find(int(position)) if assigned is not None else None
+            if record is not None:
+                offsets[tp] = OffsetAndMetadata(record.position + 1, str(record.time_ms))
         if not offsets:
             return
         with named_errors(self._where, 2 * self._settings.timeout_s):
@@ -123,30 +124,30 @@ class KafkaConsumer:
                 await self._membership.consumer.commit(offsets)
             except (CommitFailedError, IllegalStateError):  # the group rebalances
                 return
-        for tp, reading in self._partitions.known().items():
+        for tp, assigned in self._partitions.positions().items():
             if tp in offsets:
-                reading.committed = offsets[tp].offset
+                assigned.committed = offsets[tp].offset
 
-    async def send_dead_letters(self, letters: Sequence[bytes]) -> None:
-        """Put records that can never be indexed into the topic ``dead_letter``; returns when Kafka has them.
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
+        """Send records that can never be indexed to the topic ``dead_letter``; return when Kafka has them.
 
         Raises:
-            EventLogError: it has not.
+            EventLogError: Kafka does not have all of them.
         """
-        await self._letters.send([Outgoing(DEAD_LETTER, self._origin, letter) for letter in letters])
+        await self._dead_letters.send([Outgoing(DEAD_LETTER, self._key, encoded) for encoded in dead_letters])
 
     async def lag(self) -> int:
         """Count the records of our partitions that are not committed.
 
         Raises:
-            EventLogError: Kafka did not say how many there are.
+            EventLogError: Kafka did not answer, or refuses us.
         """
-        partitions = self._partitions.known()
+        positions = self._partitions.positions()
         consumer = self._membership.consumer
         with named_errors(self._where, self._settings.timeout_s):
-            starts = await consumer.beginning_offsets(list(partitions))
-            ends = await consumer.end_offsets(list(partitions))
-        return sum(max(0, ends[tp] - max(starts[tp], reading.committed)) for tp, reading in partitions.items())
+            starts = await consumer.beginning_offsets(list(positions))
+            ends = await consumer.end_offsets(list(positions))
+        return sum(max(0, ends[tp] - max(starts[tp], position.committed)) for tp, position in positions.items())
 
     def _check(self) -> None:
         for failure in (self._membership.failure, self._partitions.failure):
@@ -156,23 +157,23 @@ class KafkaConsumer:
     async def _read(self, max_records: int, wait_s: float) -> list[Chunk]:
         consumer = self._membership.consumer
         await self._membership.watch()
-        if self._partitions.doubted:
-            await self._partitions.know_again(consumer)
-        records = await self._take(max_records, wait_s)
-        if self._partitions.hear(consumer):
-            self._outage.heard()
+        if self._partitions.unverified:
+            await self._partitions.verify(consumer)
+        records = await self._poll(max_records, wait_s)
+        if self._partitions.note_replies(consumer):
+            self._outage.note_reply()
         return [chunk for tp, found in records.items() for chunk in await self._partitions.deliver(consumer, tp, found)]
 
-    async def _take(self, max_records: int, wait_s: float) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Ask aiokafka, but not for partitions in doubt, and no longer than is said."""
-        consumer, doubted = self._membership.consumer, self._partitions.doubted
-        only = consumer.assignment() - doubted if doubted else ()
-        if doubted and not only:
+    async def _poll(self, max_records: int, wait_s: float) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Poll aiokafka for at most ``wait_s``, without unverified partitions."""
+        consumer, unverified = self._membership.consumer, self._partitions.unverified
+        only = consumer.assignment() - unverified if unverified else ()
+        if unverified and not only:
             await anyio.sleep(wait_s)
             return {}
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         try:
-            with anyio.move_on_after(wait_s + _MARGIN_S):  # a rebalance may begin meanwhile
+            with anyio.move_on_after(wait_s + _MARGIN_S):  # getmany may wait longer when a rebalance begins
                 found = await consumer.getmany(*only, timeout_ms=round(wait_s * 1000), max_records=max_records)
             self._errors = 0
         except KafkaError as error:
@@ -180,8 +181,8 @@ class KafkaConsumer:
             if is_refusal(error) or self._errors >= MOST_ERRORS:
                 raise log_error(error, self._where) from error
             await anyio.sleep(wait_s)
-        if not found and consumer._fetcher.error_future.done():  # noqa: SLF001  # aiokafka itself does not look
-            raise EventLogError(f"{self._where} is not read any more: aiokafka's reader has failed; start again")
+        if not found and consumer._fetcher.error_future.done():  # noqa: SLF001  # aiokafka does not check it
+            raise EventLogError(f"{self._where} can no longer be read: aiokafka's fetcher has failed; start again")
         return found
 
 
@@ -192,8 +193,8 @@ async def open_kafka_consumer(
     """Join ``group`` as ``member``; see :func:`borgcore.eventlog.open.open_consumer`.
 
     Raises:
-        SettingsError: the URL is wrong.
-        EventLogError: Kafka is absent or refuses us.
+        SettingsError: the URL is invalid.
+        EventLogError: Kafka cannot be reached or refuses us.
     """
     consumer = KafkaConsumer(settings, group, member, revoked)
     try:

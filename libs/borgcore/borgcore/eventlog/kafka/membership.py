@@ -1,4 +1,4 @@
-"""Our place in a consumer group: a static one, kept over restarts for whoever comes back under its name."""
+"""Static membership in a consumer group, kept across restarts for a successor of the same name."""
 
 import asyncio
 import time
@@ -15,30 +15,30 @@ from borgcore.eventlog.kafka.closing import close_consumer
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.settings.sections import EventsSettings
 
-SESSION_S = 30.0  # a member that comes back within it finds its partitions kept for it
-HEARTBEAT_S = 1.0  # how soon a member learns of a rebalance
-REBALANCE_S = 30.0  # for the members' drains
-NEVER_MS = (1 << 31) - 1  # heartbeats show that we live; a store that is away for days must not cost the membership
-METADATA_AGE_S = 3.0  # how soon new partitions are seen
+SESSION_S = 30.0  # how long a missing member keeps its partitions
+HEARTBEAT_S = 1.0  # how soon a member notices a rebalance
+REBALANCE_S = 30.0  # for the members to drain their partitions
+NEVER_MS = (1 << 31) - 1  # heartbeats keep us alive; an outage of the store for days must not end the membership
+METADATA_AGE_S = 3.0  # how soon new partitions are noticed
 FETCH_BYTES = 1 << 21  # of one partition in one reply
-LOOK_S = 1.0  # between two looks at what the topics are made of
-PATIENCE_S = 3.0  # for the group's leader to act on a change of them; doubled where joining anew did not help
-_UUID_CHARACTERS = 37  # Kafka gives a member its name, a dash and these as its id
+CHECK_S = 1.0  # between two checks of the topics
+PATIENCE_S = 3.0  # for the leader to assign all partitions; doubled while rejoining does not help
+_UUID_CHARACTERS = 37  # a member id is the name, a dash and a UUID
 
 
 class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Joins, rejoins where aiokafka would not, and gives way to a successor of the same name."""
+    """Joins, rejoins when aiokafka would not, and yields to a successor of the same name."""
 
     def __init__(self, settings: EventsSettings, group: str, member: str, partitions: AssignedPartitions) -> None:
-        """Let ``partitions`` know which partitions are ours.
+        """Keep ``partitions`` up to date with the assignment.
 
         Raises:
-            SettingsError: the URL is wrong.
+            SettingsError: the URL is invalid.
         """
         self.settled = anyio.Event()
-        """Set while the group does not rebalance; another one each time."""
+        """Set while the group does not rebalance; replaced at each rebalance."""
         self.failure: Exception | None = None
-        """Why we are no member any more."""
+        """Why the membership has ended."""
         self._settings = settings
         self._where = address_of(settings)
         self._group = group
@@ -47,25 +47,25 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._consumer: AIOKafkaConsumer | None = None
         self._topics: Sequence[str] = ()
         self._owned: set[TopicPartition] | None = None
-        self._looked_s = 0.0
-        self._whole_s = 0.0
+        self._checked_s = 0.0
+        self._complete_s = 0.0
         self._patience_s = PATIENCE_S
         self._member_id = ""
 
     @property
     def consumer(self) -> AIOKafkaConsumer:
         """The client, after :meth:`join`."""
-        assert self._consumer is not None  # noqa: S101  # a defect of ours
+        assert self._consumer is not None  # noqa: S101  # a bug if it fails
         return self._consumer
 
     async def join(self, topics: Sequence[str]) -> None:
         """Join the group; ``topics`` are full names and exist.
 
         Raises:
-            EventLogError: Kafka is absent or refuses us.
+            EventLogError: Kafka cannot be reached or refuses us.
         """
         self._topics = topics
-        # a join is answered when all members have drained, so the longest wait for a reply is longer than that
+        # Kafka answers a join when all members have drained, so wait longer than that for a reply
         options = await client_options(self._settings, REBALANCE_S + self._settings.timeout_s)
         self._consumer = consumer = AIOKafkaConsumer(
             **options,
@@ -85,54 +85,54 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             await consumer.start()
 
     async def leave(self) -> None:
-        """Close within bounds; the place in the group is kept for ``SESSION_S``."""
+        """Close in bounded time; the group keeps our partitions for ``SESSION_S``."""
         if self._consumer is not None:
             await close_consumer(self._consumer)
 
     async def watch(self) -> None:
-        """Look now and then whether the topics are the same, and have as many partitions.
+        """Check, once per ``CHECK_S``, whether topics were replaced and whether all partitions have an owner.
 
-        Join anew where not all partitions have an owner, and the group's leader does nothing about it.
-        A leader that comes back under its name gets the partitions that it had, whatever its topics are made of by now;
-        and it is no leader in aiokafka's eyes, though it still is in Kafka's.
+        Rejoin if some have none and the group's leader does nothing about it. That happens after the leader restarts:
+        it gets back the partitions that it had, even if its topics have more by now, and while Kafka still considers it
+        the leader, aiokafka does not.
         """
         now = time.monotonic()
-        if now - self._looked_s < LOOK_S:
+        if now - self._checked_s < CHECK_S:
             return
-        self._looked_s = now
-        await self._partitions.look(self.consumer, self._topics)
+        self._checked_s = now
+        await self._partitions.check_topic_ids(self.consumer, self._topics)
         if self._owned is None:
             self._owned = await self._ask_owned()
-        if self._owned is None or self._owned == self._look():
-            self._whole_s = now
+        if self._owned is None or self._owned == self._existing():
+            self._complete_s = now
             self._patience_s = max(PATIENCE_S, self._patience_s / 2)
-        elif now - self._whole_s > self._patience_s:
+        elif now - self._complete_s > self._patience_s:
             self._patience_s *= 2
             self.settled = anyio.Event()
-            await self._partitions.let_go()
+            await self._partitions.release()
             self.consumer.subscribe(self._topics, listener=self)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  # always all
-        """Let go: aiokafka is about to join, for the first time, as the group rebalances, or as it was thrown out."""
+        """Release all partitions: aiokafka is about to join, at first, in a rebalance, or after it was expelled."""
         self.settled = anyio.Event()
         if not self._member_id:
             return
         if await self._is_replaced():
             self.failure = EventLogError(
-                f"{self._where} has given our place in the group {self._group} to another member of the name "
-                f"{self._member}; the names of members are to be unique; this one ends"
+                f"{self._where} has given our membership in the group {self._group} to another member named "
+                f"{self._member}; expected unique names; this member ends"
             )
-            raise asyncio.CancelledError  # nothing else keeps aiokafka from taking the place back
-        await self._partitions.let_go()
+            raise asyncio.CancelledError  # nothing else keeps aiokafka from rejoining
+        await self._partitions.release()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Begin: aiokafka has joined."""
-        self._member_id = self.consumer._coordinator.member_id  # noqa: SLF001  # it is told nowhere else
-        self._owned, self._whole_s = None, time.monotonic()
-        self._partitions.take_up(assigned)
+        """Take the assigned partitions: aiokafka has joined."""
+        self._member_id = self.consumer._coordinator.member_id  # noqa: SLF001  # there is no public API
+        self._owned, self._complete_s = None, time.monotonic()
+        self._partitions.assign(assigned)
         self.settled.set()
 
-    def _look(self) -> set[TopicPartition]:
+    def _existing(self) -> set[TopicPartition]:
         consumer = self.consumer
         return {
             TopicPartition(topic, number)
@@ -141,24 +141,24 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         }
 
     async def _is_replaced(self) -> bool:
-        _, members = await self._describe()  # without an answer the successor is thrown out, looks, and gives way
+        _, members = await self._describe()  # without an answer we rejoin, and the successor yields
         return any(found[:-_UUID_CHARACTERS] == self._member and found != self._member_id for found in members)
 
     async def _ask_owned(self) -> set[TopicPartition] | None:
-        """Ask which partitions of our topics have an owner; None while it is not known."""
+        """Return the partitions of our topics that have an owner; None while that is unknown."""
         state, members = await self._describe()
         if state != "Stable":
             return None
-        shares = [ConsumerProtocol.ASSIGNMENT.decode(share).partitions() for share in members.values() if share]
-        return {partition for share in shares for partition in share if partition.topic in self._topics}
+        owned = [ConsumerProtocol.ASSIGNMENT.decode(found).partitions() for found in members.values() if found]
+        return {partition for partitions in owned for partition in partitions if partition.topic in self._topics}
 
     async def _describe(self) -> tuple[str, dict[str, bytes]]:
-        """Ask for the group's state, and its members' ids with their shares."""
+        """Return the group's state, and its members' assignments by member id."""
         try:
             with named_errors(self._where, self._settings.timeout_s):
                 async with open_admin(self._settings) as admin:
                     [reply] = await admin.describe_consumer_groups([self._group])
-        except EventLogError:  # an outage is said elsewhere
+        except EventLogError:  # KafkaOutage logs an outage
             return "unknown", {}
         [(_, _, state, _, _, members, *_)] = reply.groups
-        return state, {member_id: share for member_id, _, _, _, share in members}
+        return state, {member_id: assignment for member_id, _, _, _, assignment in members}

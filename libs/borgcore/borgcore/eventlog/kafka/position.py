@@ -1,8 +1,8 @@
-"""Where reading stands in a partition, and whether the partition is still the one that it was.
+"""Tracks the position in a partition and detects that its topic was replaced by another of the same name.
 
-A topic that is deleted and created again counts its offsets from 0 again, and aiokafka knows topics only by name. So
-each commit carries, as its metadata, the time at which the newest committed record was written. Whoever goes on from
-there reads that one record again, the last: if it is not the same, the topic is another, and is read from its start.
+A topic that is deleted and created again starts at offset 0 again, and aiokafka knows topics only by name. So each
+commit stores, as its metadata, the timestamp of the newest committed record. A reader that resumes there reads that
+one record again: if its timestamp differs, the topic was replaced and is read from its start.
 """
 
 from bisect import bisect_right
@@ -16,31 +16,31 @@ from borgcore.eventlog.protocol import Chunk, Partition
 
 
 class LastRecord(NamedTuple):
-    """A record by which a partition is known again."""
+    """The newest record of a partition, by which the partition is verified."""
 
     position: int
     time_ms: int
 
 
 class PartitionPosition:
-    """How far one partition was delivered and committed while it was ours."""
+    """How far one assigned partition was delivered and committed."""
 
     def __init__(self, partition: Partition, committed: int, metadata: str) -> None:
-        """Begin where the group had got to: ``committed`` is the next offset, negative where there is none."""
+        """Resume at ``committed``, the next offset, negative if the group has none; ``metadata`` is the commit's."""
         self.partition = partition
         self.committed = max(0, committed)
-        """Next offset after what the group has committed."""
+        """Next offset after the committed records."""
         self.last: LastRecord | None = None
-        """The newest record that was delivered."""
+        """The newest delivered record; after a takeover the newest committed one, if known."""
         self.polled_ms = 0
-        """Unix time of the last reply that was seen, milliseconds."""
+        """Unix time of the newest reply seen, milliseconds."""
         self._checking = False
         self._delivered: deque[tuple[list[int], list[int]]] = deque()
-        if committed > 0 and metadata.isdecimal():  # other tools that commit leave it empty
+        if committed > 0 and metadata.isdecimal():  # commits of other tools have no timestamp
             self.last = LastRecord(committed - 1, int(metadata))
 
     def is_other(self, record: ConsumerRecord) -> bool:
-        """Whether the first record of a reply shows that this is not the partition we knew."""
+        """Return whether the first record of a reply shows that the partition was replaced."""
         if self.last is None:
             return False
         if self._checking and record.offset == self.last.position:
@@ -48,17 +48,17 @@ class PartitionPosition:
         return bool(record.offset <= self.last.position)
 
     def begin_check(self) -> LastRecord | None:
-        """Expect the last as the next record; returns it, where there is one."""
+        """Expect the last record to come again; return it, or None if there is none to compare with."""
         self._checking = self.last is not None
         return self.last
 
     def forget(self) -> Partition:
-        """Forget what was delivered: it was of another partition of this name, and is not to be committed."""
+        """Return the partition, and forget its delivered records: it was replaced, so they must not be committed."""
         self._delivered.clear()
         return self.partition
 
     def deliver(self, records: Sequence[ConsumerRecord]) -> list[Chunk]:
-        """Make a chunk of records, at least one; the last is left out, and of it alone nothing is made."""
+        """Make a chunk of the records, without the one that was only read again for the check."""
         if self._checking:
             self._checking = False
             if self.last is not None and records[0].offset == self.last.position:
@@ -72,7 +72,7 @@ class PartitionPosition:
         return [Chunk(self.partition, [*positions], times_ms, [record.value for record in records])]
 
     def find(self, position: int) -> LastRecord | None:
-        """Find a record that was delivered since the partition became ours, for a commit; what is before it goes."""
+        """Return a record delivered since the assignment, for a commit, or None; records before it are forgotten."""
         while self._delivered and self._delivered[0][0][-1] < position:
             self._delivered.popleft()
         if not self._delivered:

@@ -18,7 +18,7 @@ ONE, TWO = TopicPartition("training_log", 0), TopicPartition("training_log", 1)
 
 
 class Rebalancing:
-    """A consumer: while it says where its partitions end, the group rebalances."""
+    """A consumer whose group rebalances while it is asked for end offsets."""
 
     def __init__(self, partitions: AssignedPartitions, *, at_once: bool) -> None:
         self.partitions = partitions
@@ -33,34 +33,70 @@ class Rebalancing:
 
     async def end_offsets(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if self.at_once:
-            await self.partitions.let_go()
-        return dict.fromkeys(tps, 5)  # shorter than they were read: they are others
+            await self.partitions.release()
+        return dict.fromkeys(tps, 5)  # shorter than was read: they were replaced
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
-        raise AssertionError(f"{tp} is no longer ours, and is set to {offset}")
+        raise AssertionError(f"{tp} is no longer assigned, but was set to {offset}")
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_partitions_that_go_while_they_are_looked_at_are_left_alone(*, at_once: bool) -> None:
-    let_go: list[Partition] = []
+async def test_every_assignment_and_release_begins_a_generation() -> None:
+    async def revoked(_gone: Collection[Partition]) -> None:
+        seen.append(partitions.generation)
 
+    seen: list[int] = []
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    assert partitions.generation == 0
+    partitions.assign([])
+    await partitions.release()  # without partitions as well: a check under way must notice
+    partitions.assign([ONE])
+    assert partitions.generation == 3
+    partitions._positions[ONE] = PartitionPosition(Partition(ONE.topic, 0), 10, "1700000000000")
+    await partitions.release()
+    assert seen == [4], "a check under way must notice before the partition's owner is awaited"
+
+
+async def test_partitions_assigned_again_during_verification_stay_unverified() -> None:
     async def revoked(gone: Collection[Partition]) -> None:
-        let_go.extend(gone)
-        if not at_once and len(let_go) == 1:  # in the middle of the look
-            await partitions.let_go()
+        raise AssertionError(f"{gone} was verified although it was assigned again")
+
+    class Reassigning(Rebalancing):
+        async def end_offsets(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+            self.partitions.assign([ONE, TWO])
+            for number, tp in enumerate((ONE, TWO)):
+                self.partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+            return dict.fromkeys(tps, 5)
 
     partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
-    partitions.doubted = {ONE, TWO}
+        partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+    partitions.unverified = {ONE, TWO}
     with anyio.fail_after(HANG_S):
-        await partitions.know_again(Rebalancing(partitions, at_once=at_once))
-    assert {partition.number for partition in let_go} == {0, 1}
-    assert partitions.doubted == set()
+        await partitions.verify(Reassigning(partitions, at_once=False))
+    assert partitions.unverified == {ONE, TWO}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_partitions_released_during_verification_are_left_alone(*, at_once: bool) -> None:
+    released: list[Partition] = []
+
+    async def revoked(gone: Collection[Partition]) -> None:
+        released.extend(gone)
+        if not at_once and len(released) == 1:  # in the middle of the check
+            await partitions.release()
+
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    for number, tp in enumerate((ONE, TWO)):
+        partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+    partitions.unverified = {ONE, TWO}
+    with anyio.fail_after(HANG_S):
+        await partitions.verify(Rebalancing(partitions, at_once=at_once))
+    assert {partition.number for partition in released} == {0, 1}
+    assert partitions.unverified == set()
 
 
 class Answering:
-    """A consumer whose cluster tells the ids of topics."""
+    """A consumer whose cluster answers with topic ids."""
 
     def __init__(self) -> None:
         self.seeks: list[tuple[TopicPartition, int]] = []
@@ -84,30 +120,30 @@ class Answering:
         self.seeks.append((tp, offset))
 
 
-async def look(*answers: dict[str, int] | Exception) -> tuple[list[Partition], list[tuple[TopicPartition, int]]]:
-    """Look once for each answer; returns what was let go, and where reading goes on."""
-    let_go: list[Partition] = []
+async def check(*answers: dict[str, int] | Exception) -> tuple[list[Partition], list[tuple[TopicPartition, int]]]:
+    """Check topic ids once per answer; return the released partitions and the seeks."""
+    released: list[Partition] = []
 
     async def revoked(gone: Collection[Partition]) -> None:
-        let_go.extend(gone)
+        released.extend(gone)
 
     partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+        partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
     for consumer.ids in answers:
-        await partitions.look(consumer, [ONE.topic])
-    return let_go, consumer.seeks
+        await partitions.check_topic_ids(consumer, [ONE.topic])
+    return released, consumer.seeks
 
 
 async def test_a_topic_with_another_id_is_read_from_its_start_once() -> None:
-    let_go, seeks = await look({ONE.topic: 7}, {ONE.topic: 7}, {ONE.topic: 8}, {ONE.topic: 8})
-    assert {partition.number for partition in let_go} == {0, 1}
+    released, seeks = await check({ONE.topic: 7}, {ONE.topic: 7}, {ONE.topic: 8}, {ONE.topic: 8})
+    assert {partition.number for partition in released} == {0, 1}
     assert sorted(seeks) == [(ONE, 0), (TWO, 0)]
 
 
 async def test_a_broker_that_is_behind_the_others_does_not_bring_the_former_topic_back() -> None:
-    _, seeks = await look({ONE.topic: 7}, {ONE.topic: 8}, {ONE.topic: 7}, {ONE.topic: 8})
+    _, seeks = await check({ONE.topic: 7}, {ONE.topic: 8}, {ONE.topic: 7}, {ONE.topic: 8})
     assert len(seeks) == 2
 
 
@@ -115,29 +151,29 @@ async def test_a_broker_that_is_behind_the_others_does_not_bring_the_former_topi
     "answer", [{}, {ONE.topic: 0}, NotImplementedError(), KafkaConnectionError()], ids=["gone", "none", "old", "away"]
 )
 async def test_without_an_id_topics_stay_what_they_are(answer: dict[str, int] | Exception) -> None:
-    assert await look(answer, {ONE.topic: 7}, answer, {ONE.topic: 7}) == ([], [])
+    assert await check(answer, {ONE.topic: 7}, answer, {ONE.topic: 7}) == ([], [])
 
 
-async def test_a_rebalance_while_a_topic_made_anew_is_let_go_leaves_the_rest_to_the_next_look() -> None:
-    let_go: list[Partition] = []
+async def test_a_rebalance_while_a_replaced_topic_is_released_leaves_the_rest_to_the_next_check() -> None:
+    released: list[Partition] = []
 
     async def revoked(gone: Collection[Partition]) -> None:
-        let_go.extend(gone)
-        if len(let_go) == 1:  # in the middle of the look
-            await partitions.let_go()
+        released.extend(gone)
+        if len(released) == 1:  # in the middle of the check
+            await partitions.release()
 
     partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
     for number, tp in enumerate((ONE, TWO)):
-        partitions._partitions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
+        partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
     for number in (7, 8):
         consumer.ids = {ONE.topic: number}
-        await partitions.look(consumer, [ONE.topic])
-    assert {partition.number for partition in let_go} == {0, 1}
+        await partitions.check_topic_ids(consumer, [ONE.topic])
+    assert {partition.number for partition in released} == {0, 1}
     assert TWO not in dict(consumer.seeks)
 
-    partitions.take_up([TWO])
-    partitions._partitions[TWO] = PartitionPosition(Partition(TWO.topic, 1), 10, "1700000000000")
-    await partitions.look(consumer, [ONE.topic])
+    partitions.assign([TWO])
+    partitions._positions[TWO] = PartitionPosition(Partition(TWO.topic, 1), 10, "1700000000000")
+    await partitions.check_topic_ids(consumer, [ONE.topic])
     assert consumer.seeks[-1] == (TWO, 0)
-    assert let_go[-1] == Partition(TWO.topic, 1)
+    assert released[-1] == Partition(TWO.topic, 1)
