@@ -1,4 +1,4 @@
-"""What redis-py raises, as a user reads it: an outage to wait through, a refusal to mend, one line for either."""
+"""Classifies redis-py's errors as outages or refusals, and turns them into one line for the user."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ _REFUSED = (AuthenticationError, AuthorizationError, AuthenticationWrongNumberOf
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether the server refused us; redis-py hides that behind a lost connection on some paths."""
+    """Return whether the server refused us; on some paths redis-py reports a refusal as a lost connection."""
     while error is not None:
         if isinstance(error, _REFUSED) or "username-password" in str(error):
             return True
@@ -34,12 +34,12 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the server may answer if asked again: it is absent, slow or still loading, and did not refuse us."""
+    """Return whether trying again may help: the server is absent, slow or still loading, and did not refuse us."""
     return isinstance(error, RedisConnectionError | RedisTimeoutError) and not is_refusal(error)
 
 
 def server_error(error: BaseException, address: str) -> ServerError:
-    """Turn what redis-py raised into one line that names the server and the cause."""
+    """Turn an error of redis-py into one line that names the server and the cause."""
     text = str(error).strip() or type(error).__name__
     lower = text.lower()
     where = f"Redis at {address}"
@@ -49,12 +49,12 @@ def server_error(error: BaseException, address: str) -> ServerError:
         case ReadOnlyError():
             line = f"{where} is a read-only replica; the address of its primary is expected"
         case NoPermissionError():
-            line = f"{where} does not permit this user what the run needs: {text}"
+            line = f"{where} denies this user a permission that the run needs: {text}"
         case _ if is_refusal(error) or "noauth" in lower:
             asked = "noauth" in lower or "required" in lower
             line = f"{where} {'asks for a password' if asked else 'refused the password'}; set BORG_REDIS_PASSWORD"
         case BusyLoadingError():
-            line = f"{where} is still loading its data; try again when it has"
+            line = f"{where} is still loading its data; try again once it has finished"
         case RedisTimeoutError() | TimeoutError():
             line = f"{where} gave no answer in time: {text}"
         case RedisConnectionError() | OSError():
@@ -64,10 +64,11 @@ def server_error(error: BaseException, address: str) -> ServerError:
     return ServerError(line)
 
 
-def explain(failure: BaseException, address: str) -> BorgError | None:
-    """What a user can mend of what ended a service, in a group of errors or alone; None for a defect.
+def user_error(failure: BaseException, address: str) -> BorgError | None:
+    """Return the user-facing error behind ``failure``, or None for a bug.
 
-    The first of ours; else the first that redis-py raised, of the server at ``address``.
+    In a group of errors the first :class:`BorgError` counts, then the first error of redis-py, which is taken to come
+    from the server at ``address``.
     """
     leaves = list(leaves_of(failure))
     for error in leaves:
@@ -80,7 +81,7 @@ def explain(failure: BaseException, address: str) -> BorgError | None:
 
 
 def leaves_of(failure: BaseException) -> Iterator[BaseException]:
-    """The errors that a task group's group of errors holds."""
+    """Yield the errors in ``failure``, which may be an exception group of any depth."""
     if isinstance(failure, BaseExceptionGroup):
         for inner in failure.exceptions:
             yield from leaves_of(inner)

@@ -1,6 +1,6 @@
-"""/healthz, /readyz and /metrics of a service, on an address of its own; /metrics in Prometheus' text format.
+"""Serves /healthz, /readyz and /metrics (Prometheus' text format) of a service on an address of its own.
 
-They are answered on the service's own loop: a loop that is stuck answers nothing, and that is the point.
+They are answered on the service's own event loop on purpose: a blocked loop does not answer.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -17,42 +17,42 @@ from borgcore.errors import SettingsError
 
 _CLOSE_S = 1.0
 Metrics = Callable[[], Iterable[Metric]]
-Outage = Callable[[], str | None]
-"""Says why something cannot be had at present; None where it can."""
+UnavailableReason = Callable[[], str | None]
+"""Returns why something is unavailable at present; None while it is available."""
 
 
 class Health:
-    """What a service says of itself.
+    """The state that a service reports about itself.
 
-    ``ready`` is for whoever sends it work or waits for it; ``faults``, by subject, are what only a person can mend.
+    ``ready`` tells callers whether it does its work now; ``faults``, by subject, need a person to fix something.
     """
 
     def __init__(self) -> None:
         self.ready = False
         self.faults: dict[str, str] = {}
-        self._needs: dict[str, Outage] = {}
+        self._needs: dict[str, UnavailableReason] = {}
         self._registry = CollectorRegistry()
 
-    def need(self, subject: str, outage: Outage) -> None:
-        """Be ready only while there is no ``outage`` of something, asked anew at each look."""
-        self._needs[subject] = outage
+    def need(self, subject: str, reason: UnavailableReason) -> None:
+        """Be ready only while ``reason`` returns None; it is called for every /readyz."""
+        self._needs[subject] = reason
 
     def export(self, metrics: Metrics) -> None:
-        """Show what ``metrics`` returns, asked anew at each scrape."""
+        """Add what ``metrics`` returns to /metrics; it is called for every scrape."""
         self._registry.register(_Collector(metrics))
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        """200 while nothing needs a person, else 503 with what does."""
+        """Answer 200 if nothing needs a person, else 503 with the faults."""
         return _answer(self.faults)
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """200 while it does its work, else 503 with the reason."""
-        found = {subject: outage() for subject, outage in self._needs.items()}
-        outages = {subject: reason for subject, reason in found.items() if reason is not None}
-        return _answer(self.faults | outages or ({} if self.ready else {"service": "not ready"}))
+        """Answer 200 if the service does its work, else 503 with the reasons."""
+        reasons = {subject: reason() for subject, reason in self._needs.items()}
+        unavailable = {subject: reason for subject, reason in reasons.items() if reason is not None}
+        return _answer(self.faults | unavailable or ({} if self.ready else {"service": "not ready"}))
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Everything that was exported."""
+        """Answer with all exported metrics."""
         headers = {"Content-Type": exposition.CONTENT_TYPE_LATEST}
         return web.Response(body=exposition.generate_latest(self._registry), headers=headers)
 
@@ -65,7 +65,7 @@ class _Collector(Collector):
         return self._metrics()
 
     def describe(self) -> Iterable[Metric]:
-        return []  # nothing is read before the first scrape
+        return []  # so that registering reads nothing
 
 
 def _answer(faults: dict[str, str]) -> web.Response:
@@ -75,10 +75,10 @@ def _answer(faults: dict[str, str]) -> web.Response:
 
 @asynccontextmanager
 async def open_health(address: str | None) -> AsyncIterator[Health]:
-    """Serve the three pages at ``host:port`` for the time of the block; without an address only keep their state.
+    """Serve the three pages at ``host:port`` inside the block; without an address only keep their state.
 
     Raises:
-        SettingsError: the address is no host:port, or cannot be listened on.
+        SettingsError: the address is not host:port, or cannot be bound.
     """
     health = Health()
     if not address:

@@ -1,4 +1,4 @@
-"""Log events: structlog, one line each, on standard error. Readable on a terminal, JSON (orjson) elsewhere."""
+"""Configures structlog: one line per event on standard error, readable on a terminal, JSON elsewhere."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from typing import Literal
 import orjson
 import structlog
 
-# without local variables: a password may be among them
+# without local variables, which may include a password
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -17,7 +17,7 @@ def configure_logs(
     log_format: Literal["auto", "console", "json"],
     **context: object,
 ) -> None:
-    """Set up logging for the whole process; ``context`` (service, run) stands on every line."""
+    """Set up logging for the whole process; ``context`` (service, run) is added to every line."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

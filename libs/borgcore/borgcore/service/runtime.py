@@ -1,9 +1,9 @@
-"""One function runs any service: settings, logging, signals, task group, and how it ends.
+"""Runs any service: loads settings, sets up logging, handles signals and returns the exit code.
 
-Shutdown is dataflow. A service reads inside ``with intake:``; the first SIGINT or SIGTERM cancels ``intake`` and what
-was already taken in drains through the later stages. A second signal, or ``grace_s`` seconds, cuts it off. A worker
-thread cannot be cut off, nor what closes a connection: where something is still at work a moment later, the process
-ends without it.
+Shutdown is dataflow. A service reads inside ``with intake:``. The first SIGINT or SIGTERM cancels ``intake``, and
+work already taken in drains through the later stages. A second signal, or ``grace_s`` seconds, cancels that work as
+well. Worker threads and shielded closing of connections cannot be cancelled; if any is still running
+``LAST_MOMENT_S`` later, the process exits without waiting for it.
 """
 
 import os
@@ -18,14 +18,14 @@ import structlog
 from anyio import CancelScope
 from anyio.abc import TaskStatus
 
-from borgcore.connection.failures import explain
+from borgcore.connection.failures import user_error
 from borgcore.errors import BorgError
 from borgcore.service.logs import configure_logs
 from borgcore.settings.service import ServiceSettings
 
 EXIT_FAILED = 1
 EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
-LAST_MOMENT_S = 1.0  # from the cut-off to the end of a process that is held up by what cannot be cut off
+LAST_MOMENT_S = 1.0  # from the cut-off to the exit of a process in which something cannot be cancelled
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 Serve = Callable[[SettingsT, CancelScope], Awaitable[None]]
@@ -33,10 +33,10 @@ _log = structlog.get_logger()
 
 
 def run_service(serve: Serve[SettingsT], settings_cls: type[SettingsT], arguments: Sequence[str] | None = None) -> int:
-    """Run ``serve`` until it returns or is told to stop.
+    """Run ``serve`` until it returns or a signal stops it.
 
     Returns:
-        The process's exit code: 0 ended or drained, 130 cut off, a :class:`BorgError`'s own code, 1 for a defect.
+        The process's exit code: 0 ended or drained, 130 cut off, a :class:`BorgError`'s own code, 1 for a bug.
     """
     try:
         settings = settings_cls.load(sys.argv[1:] if arguments is None else arguments)
@@ -70,7 +70,7 @@ async def _supervise(serve: Serve[SettingsT], settings: SettingsT) -> int:
 
 
 class _Stop:
-    """What signals do: the first begins the drain, the second or the end of the grace cuts it off."""
+    """Handles signals: the first begins the drain; the second, or the end of the grace period, cuts it off."""
 
     def __init__(self, intake: CancelScope, grace_s: float) -> None:
         self.work = CancelScope()
@@ -96,26 +96,26 @@ class _Stop:
                 self._arm(self._grace_s + LAST_MOMENT_S)
 
     def disarm(self) -> None:
-        """The service has ended by itself."""
+        """Stop the timer that would exit the process."""
         if self._last_moment is not None:
             self._last_moment.cancel()
 
     def _arm(self, wait_s: float) -> None:
         self.disarm()
-        self._last_moment = threading.Timer(wait_s, _end_at_once)
+        self._last_moment = threading.Timer(wait_s, _exit_now)
         self._last_moment.daemon = True
         self._last_moment.start()
 
 
-def _end_at_once() -> None:
-    _log.error("service_cut_off", reason="what was at work did not end when it was cut off")
+def _exit_now() -> None:
+    _log.error("service_cut_off", reason="something is still running after its cancellation")
     os._exit(EXIT_CUT_OFF)
 
 
 def _report(failure: Exception, settings: ServiceSettings) -> int:
-    """Write what a user can mend as one line, with its exit code; a defect with its traceback."""
-    explained = explain(failure, settings.redis.address)
-    if explained is not None:
-        raise explained from None
+    """Raise the user-facing error behind ``failure``; log a bug with its traceback and return its exit code."""
+    error = user_error(failure, settings.redis.address)
+    if error is not None:
+        raise error from None
     _log.error("service_failed", exc_info=failure)
     return EXIT_FAILED

@@ -1,4 +1,4 @@
-"""Times at which to sample or to report: multiples of the period from the start, so that nothing drifts."""
+"""Periodic times for sampling or reporting: multiples of the period since the start, so that they do not drift."""
 
 import math
 
@@ -6,16 +6,16 @@ import anyio
 
 
 class Ticker:
-    """Waits for the next time; those that went by meanwhile are skipped and counted."""
+    """Waits for the next tick; ticks that passed meanwhile are skipped and counted."""
 
     def __init__(self, period_s: float) -> None:
-        """Begin now."""
+        """Make the first tick due now."""
         self.missed = 0
         self._period_s = period_s
         self._next_s = anyio.current_time()
 
     async def wait(self) -> None:
-        """Return at the next time."""
+        """Return at the next tick."""
         late = max(0, math.floor((anyio.current_time() - self._next_s) / self._period_s))
         self.missed += late
         self._next_s += (late + 1) * self._period_s

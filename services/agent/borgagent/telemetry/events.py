@@ -12,7 +12,7 @@ from borgagent.dqn.actor import Rollout
 from borgagent.dqn.presets import choose_preset
 from borgagent.telemetry.redaction import redact
 from borgagent.telemetry.state import AgentState
-from borgcore.connection.failures import explain, leaves_of
+from borgcore.connection.failures import leaves_of, user_error
 from borgcore.eventlog.publisher import Publisher
 from borgcore.events.training import EpisodeEnded, RunEnded, RunStarted
 from borgcore.run.reports import AgentReport
@@ -71,7 +71,7 @@ def run_ended(state: AgentState, reason: str) -> RunEnded:
 
 def describe_end(error: BaseException, address: str) -> str:
     """The one line that the process leaves; of a defect its kind, the rest is in the service's own log."""
-    explained = explain(error, address)
+    explained = user_error(error, address)
     if explained is not None:
         return " ".join(str(explained).split())
     if not isinstance(error, Exception):

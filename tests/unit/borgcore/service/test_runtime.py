@@ -156,7 +156,7 @@ def test_the_end_of_the_grace_ends_a_process_that_is_stuck(start: Start, serve: 
     _, errors = process.communicate()
     assert process.returncode == 130
     last = json.loads(errors.splitlines()[-1])
-    assert (last["event"], last["reason"]) == ("service_cut_off", "what was at work did not end when it was cut off")
+    assert (last["event"], last["reason"]) == ("service_cut_off", "something is still running after its cancellation")
 
 
 def test_a_second_signal_ends_a_process_whose_thread_is_stuck(start: Start) -> None:
