@@ -87,7 +87,8 @@ async def test_every_permission_that_is_missing_is_named_at_once(
                 await anyio.sleep(0.1)
 
     def denied(*what: str) -> str:
-        return f" does not permit this user what is needed: to {', to '.join(what)}; nothing is read before it does"
+        actions = ", to ".join(what)
+        return f" denies this user permissions that are needed: to {actions}; nothing is read until they are granted"
 
     reads = ["read the topic training_log", "read the topic memory_monitoring"]
     writes = ["write the topic memory_monitoring", "write the topic dead_letter"]

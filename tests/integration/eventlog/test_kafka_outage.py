@@ -88,7 +88,7 @@ async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
             assert await Reader(consumer).read(3) == [event.value for event in events(3, keys=1)]
         with pytest.raises(EventLogError, match="CERTIFICATE_VERIFY_FAILED"):
             await check_kafka(settings.model_copy(update={"ca_file": tmp_path / "stranger.pem"}), None)
-        with pytest.raises(EventLogError, match="cannot be spoken to by TLS: "):
+        with pytest.raises(EventLogError, match="cannot be reached over TLS: "):
             await check_kafka(settings.model_copy(update={"ca_file": None}), None)
 
 

@@ -67,7 +67,7 @@ async def test_a_topic_that_kafka_does_not_let_us_create_is_named_with_kafkas_re
     )
     assert f"{kafka.prefix}dead_letter, which is missing: InvalidReplicationFactorError" in str(caught.value)
     assert str(caught.value).endswith(
-        f"; create it with {kafka.partitions} partitions; nothing is published or read before it is there"
+        f"; create it with {kafka.partitions} partitions; nothing is published or read until it exists"
     )
 
 

@@ -11,10 +11,10 @@ from borgcore.settings.sections import EventsSettings
 
 
 def open_sender(settings: EventsSettings, run: str) -> AbstractAsyncContextManager[Sender]:
-    """Open a sender; it connects when it is first used.
+    """Open a sender; it connects at its first use.
 
     Raises:
-        SettingsError: the URL is wrong.
+        SettingsError: the URL is invalid.
     """
     if is_kafka(settings.url):
         from borgcore.eventlog.kafka.sender import open_kafka_sender  # noqa: PLC0415  # the extra kafka
@@ -26,14 +26,14 @@ def open_sender(settings: EventsSettings, run: str) -> AbstractAsyncContextManag
 def open_consumer(
     settings: EventsSettings, run: str, topics: Sequence[str], *, group: str, member: str, revoked: Revoked
 ) -> AbstractAsyncContextManager[Consumer]:
-    """Join ``group`` as ``member``, a name that no other living member has; under the same name a successor takes over.
+    """Join ``group`` as ``member``, a name that no other live member has; a successor of the same name takes over.
 
-    ``revoked`` is awaited before partitions go to another member: what it commits still counts. Kafka's topics hold the
+    ``revoked`` is awaited before partitions go to another member, and its commits still count. Kafka's topics hold the
     events of all runs, Redis' streams those of ``run``.
 
     Raises:
-        SettingsError: the URL is wrong.
-        EventLogError: the log is absent or refuses us.
+        SettingsError: the URL is invalid.
+        EventLogError: the log cannot be reached or refuses us.
     """
     if is_kafka(settings.url):
         from borgcore.eventlog.kafka.consumer import open_kafka_consumer  # noqa: PLC0415  # the extra kafka
@@ -43,13 +43,14 @@ def open_consumer(
 
 
 async def check_log(settings: EventsSettings, group: str | None = None) -> str:
-    """Verify address, credentials, version and, of Kafka, permissions without joining; returns the log in words.
+    """Verify address, credentials, version and (Kafka) permissions without joining; return a description of the log.
 
-    Kafka is asked whether it lets us read as ``group``, where one is given.
+    If ``group`` is given, the permission to read as that group is checked too (Kafka only).
 
     Raises:
-        SettingsError: the URL is wrong.
-        EventLogError: the log is absent, refuses us, is too old, or does not permit what a logshipper needs.
+        SettingsError: the URL is invalid.
+        EventLogError: the log cannot be reached, refuses us, is too old, or denies a permission that a logshipper
+            needs.
     """
     if is_kafka(settings.url):
         from borgcore.eventlog.kafka.check import check_kafka  # noqa: PLC0415  # the extra kafka

@@ -1,4 +1,4 @@
-"""Whether Kafka is fit for us: version and permissions, asked for without joining, writing or creating anything."""
+"""Checks Kafka's version and our permissions without joining a group, writing or creating anything."""
 
 from collections.abc import Mapping
 
@@ -13,25 +13,27 @@ from borgcore.events.schema import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings
 
 Versions = Mapping[int, tuple[int, int]]
-"""The lowest and the highest version that a broker has of each of Kafka's APIs, by the API's number."""
+"""Lowest and highest version that a broker supports of each Kafka API, by the API's number."""
 _PRODUCE, _FETCH, _METADATA, _JOIN_GROUP = 0, 1, 3, 11
 _NEEDED = (
     ("Metadata", _METADATA, 10, "2.8", "the ids of topics"),
     ("JoinGroup", _JOIN_GROUP, 5, "2.3", "static members of a group"),
     ("Produce", _PRODUCE, 7, "2.1", "events compressed by zstd"),
 )
-_FETCH_OF_4_0 = 4  # the lowest that Kafka 4.0 left
-_RELEASES = ((17, "3.9"), (15, "3.5"), (13, "3.1"), (0, "2.8"))  # by the highest version of Fetch
+_FETCH_OF_4_0 = 4  # lowest version of Fetch that Kafka 4.0 supports
+_RELEASES = ((17, "3.9"), (15, "3.5"), (13, "3.1"), (0, "2.8"))  # by the highest supported version of Fetch
 _READS = TOPICS
 _WRITES = (ShipperReported.topic, DEAD_LETTER)
 
 
 async def check_kafka(settings: EventsSettings, group: str | None) -> str:
-    """Connect, authenticate, and say in words what is there; ``group`` is the one that will read, where there is one.
+    """Connect, authenticate and check; return a description of the cluster.
+
+    If ``group`` is given, the permission to read as that group is checked too.
 
     Raises:
         SettingsError: the URL, the certificate file or the credentials are wrong.
-        EventLogError: Kafka is absent, refuses us, is too old, or does not permit what reading needs.
+        EventLogError: Kafka cannot be reached, refuses us, is too old, or denies a permission that reading needs.
     """
     where = address_of(settings)
     with named_errors(where, 5 * settings.timeout_s):
@@ -41,15 +43,15 @@ async def check_kafka(settings: EventsSettings, group: str | None) -> str:
             missing = await _check_permissions(admin, settings, group)
             if missing:
                 await create_topics(admin, settings, missing, only_ask=True)
-    words = f"{where}, {brokers} broker{'' if brokers == 1 else 's'}, version {release} or newer"
-    return f"{words}; topics to be created: {', '.join(missing)}" if missing else words
+    found = f"{where}, {brokers} broker{'' if brokers == 1 else 's'}, version {release} or newer"
+    return f"{found}; topics to be created: {', '.join(missing)}" if missing else found
 
 
 def find_release(versions: Versions, where: str) -> str:
-    """Tell the release by what a broker speaks, which is all that the protocol tells: "4.0" is 4.0 or newer.
+    """Return the oldest release that supports a broker's API versions; the protocol does not report the release.
 
     Raises:
-        EventLogError: it is too old for us.
+        EventLogError: the broker is too old for us.
     """
     for name, api, needed, release, purpose in _NEEDED:
         _, highest = versions.get(api, (0, -1))
@@ -66,13 +68,13 @@ def find_release(versions: Versions, where: str) -> str:
 
 
 async def _ask_versions(admin: AIOKafkaAdminClient) -> Versions:
-    client = admin._client  # noqa: SLF001  # there is no public way
+    client = admin._client  # noqa: SLF001  # there is no public API
     reply = await client.send(client.get_random_node(), ApiVersionRequest())
     return {api: (lowest, highest) for api, lowest, highest in reply.api_versions}
 
 
 async def _check_permissions(admin: AIOKafkaAdminClient, settings: EventsSettings, group: str | None) -> list[str]:
-    """Returns the topics that are missing."""
+    """Raise EventLogError if a permission is denied; return the names of missing topics."""
     names = [settings.prefix + topic for topic in (*TOPICS, DEAD_LETTER)]
     permitted = await ask_topic_permissions(admin, names)
     denied = []
@@ -85,7 +87,7 @@ async def _check_permissions(admin: AIOKafkaAdminClient, settings: EventsSetting
         denied.append(f"read as the group {group}")
     if denied:
         raise EventLogError(
-            f"{address_of(settings)} does not permit this user what is needed: to {', to '.join(denied)}; "
-            "nothing is read before it does"
+            f"{address_of(settings)} denies this user permissions that are needed: to {', to '.join(denied)}; "
+            "nothing is read until they are granted"
         )
     return [name for name in names if permitted[name] is None]

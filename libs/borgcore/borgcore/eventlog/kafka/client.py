@@ -1,6 +1,6 @@
-"""How to reach Kafka: its URL, what aiokafka's clients are told, its topics, and what its errors mean.
+"""Connects to Kafka: options for aiokafka's clients, topics, and errors turned into one line.
 
-A password that was written into the URL splits it in unexpected partitions, so nothing of a wrong URL is ever repeated.
+A password in a URL can end up in any of its parts, so error texts never quote an invalid URL.
 """
 
 import logging
@@ -32,25 +32,25 @@ _FORBIDDEN = (
     errors.ClusterAuthorizationFailedError,
 )
 _SLOW = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
-_RAISED = (errors.KafkaError, OSError, EOFError, UnicodeError)  # the last: a host name that cannot be one
+_RAISED = (errors.KafkaError, OSError, EOFError, UnicodeError)  # UnicodeError: an impossible host name
 
 
 def address_of(settings: EventsSettings) -> str:
-    """Name the brokers in words that logs and errors may show.
+    """Return the brokers' addresses as logs and errors show them, without secrets.
 
     Raises:
-        SettingsError: the URL is wrong.
+        SettingsError: the URL is invalid.
     """
     return f"Kafka at {read_kafka_url(settings.url).address}"
 
 
 async def client_options(settings: EventsSettings, timeout_s: float | None = None) -> dict[str, Any]:
-    """Collect what every client of aiokafka is told; ``timeout_s`` is the longest wait for one reply.
+    """Return the options that all aiokafka clients share; ``timeout_s`` bounds the wait for one reply.
 
     Raises:
         SettingsError: the URL, the certificate file or the credentials are wrong.
     """
-    if logging.getLogger("aiokafka").level == logging.NOTSET:  # it would say each try; we say each outage, once
+    if logging.getLogger("aiokafka").level == logging.NOTSET:  # it would log every try; we log each outage once
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     url = read_kafka_url(settings.url)
     options: dict[str, Any] = {
@@ -58,7 +58,7 @@ async def client_options(settings: EventsSettings, timeout_s: float | None = Non
         "request_timeout_ms": round((timeout_s or settings.timeout_s) * 1000),
     }
     if url.tls:
-        options["ssl_context"] = await to_thread.run_sync(_trust, settings)  # it reads files
+        options["ssl_context"] = await to_thread.run_sync(_trust, settings)  # reads files
     if settings.user is None:
         options["security_protocol"] = "SSL" if url.tls else "PLAINTEXT"
         return options
@@ -82,12 +82,12 @@ def _trust(settings: EventsSettings) -> ssl.SSLContext:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether Kafka refuses us: trying again does not help before something is mended."""
+    """Return whether Kafka refuses us, so that trying again does not help until someone fixes the cause."""
     return isinstance(error, (*_UNKNOWN_CREDENTIALS, *_UNKNOWN_MECHANISM, *_FORBIDDEN))
 
 
 def log_error(error: BaseException, where: str) -> EventLogError:
-    """Turn what aiokafka raised into one line that names the server and the cause."""
+    """Turn an error of aiokafka into one line that names the server and the cause."""
     text = " ".join(str(error).split()) or type(error).__name__
     match error:
         case _ if isinstance(error, _UNKNOWN_CREDENTIALS):
@@ -95,9 +95,9 @@ def log_error(error: BaseException, where: str) -> EventLogError:
         case _ if isinstance(error, _UNKNOWN_MECHANISM):
             line = f"{where} does not offer the SASL mechanism asked for; check BORG_EVENTS_SASL: {text}"
         case _ if isinstance(error, _FORBIDDEN):
-            line = f"{where} does not permit this user what is needed: {text}"
+            line = f"{where} denies this user a permission that is needed: {text}"
         case ssl.SSLError():
-            line = f"{where} cannot be spoken to by TLS: {text}"
+            line = f"{where} cannot be reached over TLS: {text}"
         case _ if isinstance(error, _SLOW):
             line = f"{where} gave no answer in time"
         case OSError() | EOFError() | errors.KafkaConnectionError():
@@ -109,10 +109,10 @@ def log_error(error: BaseException, where: str) -> EventLogError:
 
 @contextmanager
 def named_errors(where: str, limit_s: float) -> Iterator[None]:
-    """Bound what happens inside, and turn what aiokafka raises there into one line.
+    """Limit the block to ``limit_s`` seconds and turn aiokafka's errors inside it into EventLogError.
 
     Raises:
-        EventLogError: something was raised, or took longer than ``limit_s``.
+        EventLogError: aiokafka raised an error, or the block took longer than ``limit_s``.
     """
     try:
         with anyio.fail_after(limit_s):
@@ -122,10 +122,10 @@ def named_errors(where: str, limit_s: float) -> Iterator[None]:
 
 
 async def probe(settings: EventsSettings) -> None:
-    """Connect to one of the brokers and authenticate; aiokafka's clients hide why they cannot.
+    """Connect to one of the brokers and authenticate; aiokafka's own clients hide why they cannot.
 
     Raises:
-        OSError, EOFError, KafkaError: none of them took us; of several causes a refusal.
+        OSError, EOFError, KafkaError: no broker accepted us; of several causes a refusal is preferred.
     """
     options = await client_options(settings)
     del options["bootstrap_servers"]
@@ -143,7 +143,7 @@ async def probe(settings: EventsSettings) -> None:
 
 @asynccontextmanager
 async def open_admin(settings: EventsSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Connect for questions about the cluster; to be used inside :func:`named_errors`."""
+    """Open an admin client; use it inside :func:`named_errors`."""
     await probe(settings)
     admin = AIOKafkaAdminClient(**await client_options(settings))
     try:
@@ -154,10 +154,10 @@ async def open_admin(settings: EventsSettings) -> AsyncIterator[AIOKafkaAdminCli
 
 
 async def ensure_topics(settings: EventsSettings, topics: Iterable[str]) -> None:
-    """Create the topics that are missing; that another creates them at the same time is fine.
+    """Create missing topics; another process may create them at the same time.
 
     Raises:
-        EventLogError: Kafka is absent, refuses us, or does not let us create what is missing.
+        EventLogError: Kafka cannot be reached, refuses us, or does not let us create a missing topic.
     """
     where = address_of(settings)
     wanted = {f"{settings.prefix}{topic}" for topic in topics}
@@ -171,16 +171,16 @@ async def ensure_topics(settings: EventsSettings, topics: Iterable[str]) -> None
 async def create_topics(
     admin: AIOKafkaAdminClient, settings: EventsSettings, names: Sequence[str], *, only_ask: bool = False
 ) -> None:
-    """Create topics that are missing, or only ask whether Kafka lets us.
+    """Create topics, or with ``only_ask`` only check that Kafka would let us.
 
     Raises:
-        EventLogError: it does not.
-        KafkaError: it gave no answer.
+        EventLogError: Kafka does not let us.
+        KafkaError: Kafka did not answer.
     """
     new = [NewTopic(name, settings.partitions, settings.replication) for name in names]
     try:
         reply = await admin.create_topics(new, validate_only=only_ask)
-    except AttributeError:  # aiokafka trips over a controller that is None
+    except AttributeError:  # aiokafka fails so while the cluster has no controller
         raise errors.KafkaConnectionError("its brokers have no controller yet") from None
     for name, code, *rest in reply.topic_errors:
         kind = errors.for_code(code)
@@ -188,5 +188,5 @@ async def create_topics(
             raise EventLogError(
                 f"{address_of(settings)} does not let us create the topic {name}, which is missing: "
                 f"{kind.__name__}: {rest[0] if rest else ''}; create it with {settings.partitions} partitions; nothing "
-                "is published or read before it is there"
+                "is published or read until it exists"
             )

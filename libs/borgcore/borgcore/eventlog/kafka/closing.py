@@ -1,7 +1,7 @@
-"""Closing aiokafka's clients within bounds, also while the server is away.
+"""Closes aiokafka's clients in bounded time, even while the server is unavailable.
 
-Their own ``stop`` flushes for ever, waits for replies that may never come, works only once, and raises the
-cancellation of its own tasks as if it were ours. So each step runs in a task of its own.
+Their own ``stop`` may flush or wait for replies for ever, works only once, and raises the cancellation of its own
+tasks as if it were ours. So each step runs in a task of its own.
 """
 
 import asyncio
@@ -15,30 +15,30 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 from anyio import CancelScope
 
-CLOSE_S = 0.2  # for each step, and again for its cancellation; while the server is there, a few milliseconds are enough
+CLOSE_S = 0.2  # for each step, and again for its cancellation; a few milliseconds are enough with a server
 
 
 async def close_admin(admin: AIOKafkaAdminClient) -> None:
-    """Close a client for questions."""
+    """Close an admin client."""
     await _finish(admin.close())
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Give a producer up; what was not acknowledged may have arrived or not."""
-    await _finish(producer._sender.close())  # noqa: SLF001  # there is no public way, here and below
+    """Close a producer; events that were not acknowledged may or may not have arrived."""
+    await _finish(producer._sender.close())  # noqa: SLF001  # there is no public API, here and below
     accumulator = producer._message_accumulator  # noqa: SLF001  # see above
     left = [*accumulator._pending_batches, *chain.from_iterable(accumulator._batches.values())]  # noqa: SLF001  # see above
-    accumulator._pending_batches.update(left)  # noqa: SLF001  # see above; one to be sent again is not there, and missed
-    accumulator.fail_all(KafkaConnectionError("given up"))  # else stop waits for them
+    accumulator._pending_batches.update(left)  # noqa: SLF001  # see above; fail_all would miss a batch to be retried
+    accumulator.fail_all(KafkaConnectionError("given up"))  # otherwise stop waits for them
     for future in chain.from_iterable((batch.future, batch._drain_waiter) for batch in left):  # noqa: SLF001  # see above
         if future.done() and not future.cancelled():
-            future.exception()  # asyncio complains of what nobody looks at
+            future.exception()  # otherwise asyncio logs that it was never retrieved
     if not await _finish(producer.stop()):
         await _finish(producer.client.close())
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Close a member of a group; its position is kept for a successor of the same name."""
+    """Close a group member; its partitions are kept for a successor of the same name."""
     if await _finish(consumer.stop()):
         return
     steps = [consumer._client.close()]  # noqa: SLF001  # see above
@@ -53,7 +53,7 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
 
 
 async def _finish(step: Coroutine[Any, Any, object]) -> bool:
-    """Tell whether it ended well within ``CLOSE_S``; where it did not end, it is cancelled."""
+    """Await ``step``, cancel it after ``CLOSE_S``, and return whether it succeeded in time."""
     task = asyncio.ensure_future(step)
     with CancelScope(shield=True):
         await asyncio.wait({task}, timeout=CLOSE_S)

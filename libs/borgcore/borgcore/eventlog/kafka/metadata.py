@@ -1,7 +1,8 @@
-"""What aiokafka does not ask of Kafka: the ids of topics, and what we may do with topics and a group.
+"""Requests that aiokafka lacks: topic ids, and our permissions on topics and a group.
 
-A topic that is deleted and created again gets another id. Metadata has ids since version 10 (Kafka 2.8); aiokafka's own
-requests end at version 5. The layout is that of MetadataRequest.json and MetadataResponse.json in Kafka's source.
+A topic that is deleted and created again gets a new id. Metadata responses contain ids since version 10 (Kafka 2.8);
+aiokafka's own requests stop at version 5. The layout follows MetadataRequest.json and MetadataResponse.json in Kafka's
+source.
 """
 
 from collections.abc import Collection
@@ -27,10 +28,10 @@ from aiokafka.protocol.types import (
 TopicId = tuple[int, int]
 """The upper and the lower half of a UUID."""
 READ, WRITE = 3, 4
-"""Kafka's AclOperation: numbers of bits in what is permitted."""
+"""Kafka's AclOperation: bit numbers in a set of permitted operations."""
 _METADATA, _DESCRIBE_GROUPS = 3, 15
 _VERSION = 10
-_NONE: TopicId = (0, 0)  # asked by name; the answer of a cluster whose topics have no ids yet
+_NONE: TopicId = (0, 0)  # in a request: look up by name; in a response: the topic has no id
 
 
 class _Reply(Response):  # type: ignore[misc]  # aiokafka has no types, here and below
@@ -111,7 +112,7 @@ class _Metadata(Request[_Question]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
         asked: list[Any] = [(*_NONE, topic, {}) for topic in self._topics]
-        return request_struct_class(asked, False, False, self._permissions, {})  # noqa: FBT003  # as Kafka orders them
+        return request_struct_class(asked, False, False, self._permissions, {})  # noqa: FBT003  # in Kafka's order
 
 
 class _GroupQuestion(RequestStruct):  # type: ignore[misc]
@@ -128,16 +129,18 @@ class _Group(Request[_GroupQuestion]):  # type: ignore[misc]
         self._group = group
 
     def build(self, request_struct_class: type[_GroupQuestion]) -> _GroupQuestion:
-        return request_struct_class([self._group], True)  # noqa: FBT003  # tell what is permitted
+        return request_struct_class([self._group], True)  # noqa: FBT003  # include permitted operations
 
 
 async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> dict[str, TopicId]:
-    """Ask one of the brokers, not on the connection on which reads wait; topics that have no id are left out.
+    """Ask a broker for topic ids, on another connection than the one on which fetches wait.
+
+    Topics without an id are left out.
 
     Raises:
-        KafkaError: no broker answers.
+        KafkaError: no broker answered.
     """
-    client = consumer._client  # noqa: SLF001  # there is no public way
+    client = consumer._client  # noqa: SLF001  # there is no public API
     node = client.get_random_node()
     if node is None:
         return {}
@@ -153,10 +156,10 @@ async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> 
 
 
 async def ask_topic_permissions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> dict[str, int | None]:
-    """Ask what we may do with topics, as bits by number; None: there is none of this name.
+    """Return the permitted operations by topic, as a bit set; None for a topic that does not exist.
 
     Raises:
-        KafkaError: no broker answers.
+        KafkaError: no broker answered.
     """
     reply = await _ask(admin, admin._client.get_random_node(), _Metadata(topics, permissions=True))  # noqa: SLF001  # see above
     permitted: dict[str, int | None] = {}
@@ -168,10 +171,10 @@ async def ask_topic_permissions(admin: AIOKafkaAdminClient, topics: Collection[s
 
 
 async def ask_group_permissions(admin: AIOKafkaAdminClient, group: str) -> int:
-    """Ask what we may do with a group, as bits by number, whether it exists or not.
+    """Return the permitted operations on a group, which need not exist, as a bit set.
 
     Raises:
-        KafkaError: its coordinator does not answer.
+        KafkaError: its coordinator did not answer.
     """
     try:
         reply = await _ask(admin, await admin.find_coordinator(group), _Group(group))

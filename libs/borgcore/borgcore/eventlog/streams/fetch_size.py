@@ -1,23 +1,23 @@
-"""How much to ask a stream for at once: its COUNT is of entries, and says nothing of their size."""
+"""Chooses how many entries to read at once: COUNT limits their number, but not their size."""
 
 from collections.abc import Mapping, Sequence
 
-REPLY_BYTES = 4 << 20  # aimed at
-FIRST_ENTRIES = 64  # while nothing is known of their size
-MOST_ENTRIES = 500  # more make no reader faster, may suddenly be large ones, and reclaim.lua cannot unpack over 3,999
+REPLY_BYTES = 4 << 20  # the size to aim at
+FIRST_ENTRIES = 64  # until their size is known
+MOST_ENTRIES = 500  # more gain no speed, may suddenly be large, and reclaim.lua cannot unpack over 3,999
 
 
 class FetchSize:
-    """Entries to ask for, in all streams together, by what the last reply was.
+    """Number of entries to request from all streams together, derived from the last reply.
 
-    Four times as many as came, since of several streams often one alone has any, and no more than have ``REPLY_BYTES``.
+    Four times as many as came, since often only one of several streams has any, but no more than fit ``REPLY_BYTES``.
     """
 
     def __init__(self) -> None:
         self.entries = FIRST_ENTRIES
 
     def learn(self, fields: Sequence[Mapping[bytes, bytes] | None]) -> None:
-        """Take note of the fields of a reply's entries; None where one was trimmed."""
+        """Adapt to a reply, given the fields of its entries; None for a trimmed entry."""
         if not fields:
             return
         size_bytes = sum(len(value) for found in fields if found for value in found.values())

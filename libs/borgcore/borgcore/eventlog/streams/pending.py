@@ -1,4 +1,4 @@
-"""Which entries of a stream this process holds."""
+"""Keeps track of the entries of a stream that this process has not acknowledged yet."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ from borgcore.eventlog.streams.server import FIELD
 
 
 class PendingEntries:
-    """Ids that were handed out and not acknowledged, in the order in which they were handed out.
+    """Ids handed out and not acknowledged yet, in the order in which they were handed out.
 
-    That is not the order of the ids: what a dead member left behind comes after newer entries.
+    That may differ from the order of the ids: entries reclaimed from a dead member come after newer ones.
     """
 
     def __init__(self, partition: Partition) -> None:
-        """Hold nothing yet of ``partition``."""
+        """Begin without entries of ``partition``."""
         self._partition = partition
         self._ids: dict[str, None] = {}
 
@@ -22,7 +22,7 @@ class PendingEntries:
         return len(self._ids)
 
     def hand_out(self, entries: Iterable[Entry]) -> Chunk:
-        """Enter what was read, but for what is held already and what was trimmed."""
+        """Add entries and return them as a chunk, without those already held and those trimmed."""
         chunk = Chunk(self._partition, [], [], [])
         for position, fields in entries:
             if fields and position not in self._ids:
@@ -33,7 +33,7 @@ class PendingEntries:
         return chunk
 
     def upto(self, position: str) -> list[str]:
-        """Everything handed out up to and including ``position``; nothing where that is not held (any more)."""
+        """Return the ids handed out up to and including ``position``; none if that is not held."""
         if position not in self._ids:
             return []
         found = []
@@ -44,6 +44,6 @@ class PendingEntries:
         return found
 
     def remove(self, positions: Iterable[str]) -> None:
-        """Strike out what was acknowledged."""
+        """Remove acknowledged ids."""
         for position in positions:
             self._ids.pop(position, None)

@@ -1,4 +1,4 @@
-"""What sender and consumer of Redis Streams share: the server, its errors, and how much of a stream is left to do."""
+"""Shared by sender and consumer of Redis Streams: the server, its errors, trimming and the backlog."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,14 +23,14 @@ TRIM = resources.files("borgcore.eventlog.streams").joinpath("trim.lua").read_te
 FAILURES = (RedisError, OSError)
 T = TypeVar("T")
 _SCHEMES = ("redis://", "rediss://", "unix://")
-_AT_ONCE_S = 0.001  # a read that were repeated unseen would leave entries delivered, and never handed out
+_AT_ONCE_S = 0.001  # a read repeated by the client would lose the entries of the first reply
 
 
 def redis_settings(settings: EventsSettings) -> RedisSettings:
-    """The server of an event log; its calls are not repeated, that is left to whoever makes them.
+    """Return the settings of an event log's server; its client repeats no call, which is left to the caller.
 
     Raises:
-        SettingsError: the URL is wrong.
+        SettingsError: the URL is invalid.
     """
     if not settings.url.startswith(_SCHEMES):
         raise SettingsError(
@@ -52,19 +52,19 @@ def redis_settings(settings: EventsSettings) -> RedisSettings:
 
 
 def log_error(error: BaseException, address: str) -> EventLogError:
-    """Turn what redis-py raised into one line that names the server and the cause."""
+    """Turn an error of redis-py into one line that names the server and the cause."""
     found = error if isinstance(error, ServerError) else server_error(error, address)
-    own = "BORG_EVENTS_PASSWORD, or BORG_REDIS_PASSWORD where the log has no URL of its own"
+    own = "BORG_EVENTS_PASSWORD, or BORG_REDIS_PASSWORD if the log has no URL of its own"
     return EventLogError(f"event log: {found}".replace("BORG_REDIS_PASSWORD", own))
 
 
 @asynccontextmanager
 async def open_log(settings: EventsSettings) -> AsyncIterator[Redis]:
-    """Connect to the server of an event log, which must be there and fit.
+    """Connect to the server of an event log.
 
     Raises:
-        SettingsError: the URL or the certificate file is wrong.
-        EventLogError: the server is absent, refuses us, is a read-only replica or too old.
+        SettingsError: the URL is invalid or the certificate file is missing.
+        EventLogError: the server cannot be reached, refuses us, is a read-only replica or too old.
     """
     server = redis_settings(settings)
     async with AsyncExitStack() as stack:
@@ -76,7 +76,7 @@ async def open_log(settings: EventsSettings) -> AsyncIterator[Redis]:
 
 
 async def execute(pipe: Pipeline) -> list[Any]:
-    """Send what was collected in one round trip; the first error is raised as it is, without the values sent."""
+    """Send the collected commands in one round trip; raise the first error reply as it is, without the values sent."""
     replies: list[Any] = await pipe.execute(raise_on_error=False)
     for reply in replies:
         if isinstance(reply, Exception):
@@ -85,15 +85,15 @@ async def execute(pipe: Pipeline) -> list[Any]:
 
 
 def trim(pipe: Pipeline, keys: RunKeys, topic: str, cap: int) -> None:
-    """Add a call of trim.lua to a round trip."""
+    """Add a call of trim.lua to the pipeline; with ``cap`` 0 it only removes acknowledged entries."""
     pipe.eval(TRIM, 2, keys.events(topic), keys.events_trimmed, topic, str(cap))
 
 
 async def count_backlog(redis: Redis, keys: RunKeys, topics: Sequence[str], group: str) -> int:
-    """Count the entries that a group has not acknowledged: those pending and those it was never given.
+    """Count the entries that a group has not acknowledged: pending ones and those not delivered yet.
 
-    The latter is the server's own ``lag`` where it knows one, and the length of the stream where it does not: after
-    trims it may be too much, but it is never 0 while an entry is left, and 0 when none is.
+    The latter are the server's ``lag``, or the length of the stream if the server does not know it. After trims that
+    may be too many, but it is 0 exactly when no entry is left.
     """
     pipe = redis.pipeline(transaction=True)
     for topic in topics:
@@ -131,10 +131,10 @@ def _order(entry: bytes) -> tuple[int, int]:
 
 
 async def backlog(redis: Redis, run: str, group: str) -> int:
-    """Count the events of a run that a group has not acknowledged yet; 0 where there are none.
+    """Count the events of a run that a group has not acknowledged yet.
 
     Raises:
-        EventLogError: the server gave no answer, or refuses us.
+        EventLogError: the server did not answer, or refuses us.
     """
     try:
         return await count_backlog(redis, RunKeys(run), TOPICS, group)

@@ -1,10 +1,10 @@
--- Keeps a stream small. First goes what every group has acknowledged; then, where more than the cap is left, the oldest
--- entries, which are counted: nobody, or not everybody, has dealt with them.
+-- Keeps a stream small. First it removes entries that every group has acknowledged. If more than the cap are left, it
+-- removes the oldest and counts them: at least one group has not acknowledged them.
 --
--- KEYS[1] the stream    KEYS[2] hash: topic -> entries trimmed so
--- ARGV[1] the topic     ARGV[2] the cap; 0: remove only what is acknowledged
+-- KEYS[1] the stream    KEYS[2] hash: topic -> entries trimmed without being acknowledged
+-- ARGV[1] the topic     ARGV[2] the cap; 0: remove only acknowledged entries
 --
--- Ids are compared as text: a part of one may be larger than Lua's numbers are exact.
+-- Ids are compared as text: their parts may exceed the integers that Lua's numbers represent exactly.
 
 local function split(id)
   return string.match(id, '^(%d+)-(%d+)$')
@@ -20,7 +20,7 @@ local function before(a, b)
   return less(a_ms, b_ms) or (a_ms == b_ms and less(a_seq, b_seq))
 end
 
--- The id that follows; where it cannot be told exactly, the id itself, which keeps one entry more.
+-- The following id; if it cannot be computed exactly, the id itself, which keeps one entry more.
 local function after(id)
   local ms, seq = split(id)
   if #seq > 15 then
@@ -29,7 +29,7 @@ local function after(id)
   return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
 end
 
--- The first id that some group has not acknowledged; nil where there is no group.
+-- The first id that some group has not acknowledged; nil without groups.
 local function oldest_needed(stream)
   local oldest
   for _, fields in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -60,6 +60,6 @@ local excess = redis.call('XLEN', stream) - cap
 if cap == 0 or excess <= 0 then
   return 0
 end
-redis.call('HINCRBY', KEYS[2], ARGV[1], excess) -- before the trim: refused for want of memory, it must stop the trim
+redis.call('HINCRBY', KEYS[2], ARGV[1], excess) -- first, because if it fails for lack of memory nothing may be trimmed
 redis.call('XTRIM', stream, 'MAXLEN', cap)
 return excess

@@ -31,7 +31,7 @@ def test_large_entries_make_the_next_reply_as_short_as_they_ask(size_bytes: int,
     assert fetch_size.entries == FIRST_ENTRIES
 
 
-def test_a_trickle_keeps_the_portion_small_and_silence_changes_nothing() -> None:
+def test_small_replies_keep_the_fetch_size_small_and_empty_ones_do_not_change_it() -> None:
     fetch_size = FetchSize()
     for _ in range(4):
         fetch_size.learn(entries(fetch_size.entries, 300))

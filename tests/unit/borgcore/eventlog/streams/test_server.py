@@ -43,7 +43,7 @@ def test_a_wrong_address_is_refused_naming_the_logs_own_password() -> None:
     assert "s3" not in str(refused.value)
 
 
-async def test_a_missing_certificate_is_said_when_the_sender_is_opened(tmp_path: Path) -> None:
+async def test_a_missing_certificate_is_reported_when_the_sender_is_opened(tmp_path: Path) -> None:
     settings = EventsSettings(url="rediss://127.0.0.1:1", ca_file=tmp_path / "absent.pem")
     with pytest.raises(SettingsError, match=r"absent\.pem is no file"):
         async with open_stream_sender(settings, "test"):
