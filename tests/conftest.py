@@ -24,12 +24,13 @@ from tests.limits import HANG_S
 from .ports import free_port
 
 pytest_plugins = ["tests.named_servers"]
+OURS = ["borgcore", "borgagent", "borgcli", "borglogshipper", "borgmonitor", "borgsetup"]
 
 
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
     """Fails a test in which our code blocks the event loop."""
-    with blockbuster_ctx("borgcore") as detector:
+    with blockbuster_ctx(scanned_modules=OURS) as detector:
         yield detector
 
 

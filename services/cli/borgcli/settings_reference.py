@@ -33,7 +33,7 @@ what was found, what is expected and the nearest name.
 | TOML, in the file that `BORG_CONFIG` names | `[agent.learner]` `batch_size = 64` | `run = "night"`, at the top |
 
 Defaults below are those of the classes; what the agent's presets set instead is in `borgagent/dqn/presets.py`.
-`borg up` passes its own options on to the processes that it starts; everything else reaches them by environment and TOML.
+`borg up` passes its own options on to the processes that it starts; all else reaches them by environment and TOML.
 """
 
 

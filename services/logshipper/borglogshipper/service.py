@@ -1,11 +1,11 @@
 """The logshipper: reads the event log as a member of a group and writes the store."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import structlog
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 from borgcore.eventlog.metrics import publisher_metrics
 from borgcore.eventlog.open import check_log, open_consumer
@@ -32,7 +32,7 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
     if settings.check_config:
         await check(settings)
         return
-    with _member(settings) as member:
+    async with claim_member(settings) as member:
         progress = ShippingProgress()
         shipper = Shipper(settings, member, progress)
         consuming = open_consumer(
@@ -64,10 +64,20 @@ async def check(settings: LogshipperSettings) -> None:
         sys.stdout.write(f"store: {await store.check()}\n")
 
 
-@contextmanager
-def _member(settings: LogshipperSettings) -> Iterator[str]:
+@asynccontextmanager
+async def claim_member(settings: LogshipperSettings) -> AsyncIterator[str]:
+    """Hold this replica's name in its group; files are locked and unlocked in a worker thread.
+
+    Raises:
+        BorgError: all names are taken, or the lock files cannot be made.
+    """
     if settings.member is not None:
         yield settings.member
         return
-    with claim_name(settings.group) as name:
+    claim = ExitStack()
+    name = await to_thread.run_sync(claim.enter_context, claim_name(settings.group))
+    try:
         yield name
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(claim.close)

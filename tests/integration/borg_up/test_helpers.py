@@ -205,7 +205,7 @@ async def test_a_logshipper_that_does_not_drain_is_killed_and_the_exit_code_stay
     start: Start, hire: Hire
 ) -> None:
     hire("logshipper", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nredis.incr('deaf')\n" + WATCHES)
-    borg = await begin(start, PLAYS, "--agents", "1", TEST_BORG_GRACE_S="0.2")
+    borg = await begin(start, PLAYS, "--agents", "1", TEST_BORG_HELPER_GRACE_S="0.2")
     await borg.ready(1)
     await borg.wait_count("deaf", 1)
     borg.interrupt()

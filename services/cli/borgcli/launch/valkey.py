@@ -45,6 +45,7 @@ class Valkey:
         password = self.settings.password
         redis = Redis(
             unix_socket_path=self.settings.url.removeprefix("unix://"),
+            driver_info=None,  # else it looks up its own version on disk, on the loop
             password=password.get_secret_value() if password else None,
             socket_timeout=self.settings.timeout_s,
         )
