@@ -7,7 +7,7 @@ import pytest
 from borgcore.events.monitoring import EventsDropped, MemoryWarned
 from borgsetup.kibana.panel import place_panels
 from borgsetup.kibana.panels import ROWS
-from borgsetup.kibana.queries import Span, search_body
+from borgsetup.kibana.queries import TimeRange, search_body
 from tests.compose.stack import SECRETS, Stack, now_ms
 
 AGENT_EVENTS = ("run_started", "agent_reported", "learner_reported")
@@ -27,7 +27,7 @@ def test_events_of_the_agent_the_monitor_and_the_shipper_arrive(stack: Stack) ->
 def test_every_panel_of_the_dashboard_has_something_to_show_of_a_real_run(stack: Stack) -> None:
     stack.expect_events(*AGENT_EVENTS, "episode_ended", "memory_sampled", "shipper_reported", limit_s=COME_BACK_S)
     now = datetime.now(UTC)
-    span = Span(now - timedelta(minutes=30), now)
+    span = TimeRange(now - timedelta(minutes=30), now)
     panels = [panel for panel, _ in place_panels(ROWS) if panel.event not in {EventsDropped, MemoryWarned}]
     assert len(panels) > 20
     for panel in panels:

@@ -1,5 +1,7 @@
+import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,11 @@ def test_unit_tests_mirror_the_source(test: Path) -> None:
     modules = {path.stem for path in source.joinpath(*folders).glob("*.py")}
     words = name.removeprefix("test_").removesuffix(".py").split("_")
     assert modules & {"_".join(words[:count]) for count in range(1, len(words) + 1)}
+
+
+def test_a_class_name_is_used_once() -> None:
+    sources = [*ROOT.glob("libs/*/borg*/**/*.py"), *ROOT.glob("services/*/borg*/**/*.py")]
+    trees = [ast.parse(path.read_text()) for path in sources if "wire" not in path.parts]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []

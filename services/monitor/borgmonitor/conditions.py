@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from borgcore.events.monitoring import MemorySampled
-from borgmonitor.nodes import Replay
+from borgmonitor.nodes import ReplayState
 
 Kind = Literal[
     "server_lost",
@@ -73,7 +73,7 @@ class InsertWatch:
         self._inserted: int | None = None
         self._since_s = 0.0
 
-    def look(self, replay: Replay | None, now_s: float) -> Condition | None:
+    def look(self, replay: ReplayState | None, now_s: float) -> Condition | None:
         """Take note of the memory at ``now_s``; None stands for one that cannot be seen, and begins anew."""
         if replay is None or replay.stats is None or not replay.agents:
             self._inserted = None

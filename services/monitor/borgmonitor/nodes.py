@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayState:
     """What the owner of the run's keys says of the replay memory."""
 
     agents: int = 0
@@ -42,7 +42,7 @@ class Reply:
     """What one server says of itself."""
 
     info: Mapping[str, Any]
-    replay: Replay | None
+    replay: ReplayState | None
     """None on the servers that do not hold the run's keys."""
     at_s: float
     """When it came, on the loop's clock."""
@@ -129,15 +129,15 @@ class Nodes:
         if self._clustered and not isinstance(rest[-1], RedisError):
             views.append(Topology.of(rest[-1], self._keys.meta, node))
 
-    def _read(self, replies: Sequence[Any], info: Mapping[str, Any], client: Redis) -> Replay:
+    def _read(self, replies: Sequence[Any], info: Mapping[str, Any], client: Redis) -> ReplayState:
         errors = [reply for reply in replies if isinstance(reply, ResponseError)]
         if errors:  # a slot on its way to another node is no fault: the next poll asks there
-            return Replay(unreadable=None if isinstance(errors[0], AskError) else str(errors[0]))
+            return ReplayState(unreadable=None if isinstance(errors[0], AskError) else str(errors[0]))
         *stats, agents = replies
         try:
-            return Replay(agents, parse_stats(stats, info, client, self._run))
+            return ReplayState(agents, parse_stats(stats, info, client, self._run))
         except CorruptDataError as error:
-            return Replay(agents, unreadable=str(error))
+            return ReplayState(agents, unreadable=str(error))
 
     async def _adopt(self, view: Topology) -> None:
         """Watch the servers of this view from now on."""

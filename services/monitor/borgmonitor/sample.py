@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from borgcore.events.monitoring import MemorySampled
-from borgmonitor.nodes import Replay, Reply
+from borgmonitor.nodes import ReplayState, Reply
 
 _FIELDS = {
     "uptime_in_seconds": "redis_uptime_in_seconds",
@@ -74,7 +74,7 @@ def _stats(info: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _replay(replay: Replay, reply: Reply, before: Reply | None) -> dict[str, Any]:
+def _replay(replay: ReplayState, reply: Reply, before: Reply | None) -> dict[str, Any]:
     stats = replay.stats
     if stats is None:
         return {"replay_agents": replay.agents}

@@ -20,7 +20,7 @@ from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReporte
 from borgsetup.kibana.objects import CONTROLS
 from borgsetup.kibana.panel import Panel, place_panels
 from borgsetup.kibana.panels import ROWS
-from borgsetup.kibana.queries import Span, search_body
+from borgsetup.kibana.queries import TimeRange, search_body
 from tests.limits import HANG_S
 
 PANELS = [panel for panel, _ in place_panels(ROWS)]
@@ -61,7 +61,7 @@ class Store:
 
     session: aiohttp.ClientSession
     prefix: str
-    span: Span
+    span: TimeRange
 
     async def search(self, topic: str, body: dict[str, Any]) -> Any:
         async with self.session.post(f"/{self.prefix}{topic}-*/_search", json=body) as response:
@@ -89,7 +89,7 @@ async def store(elasticsearch_url: str) -> AsyncIterator[Store]:
             headers = {"content-type": "application/x-ndjson"}
             async with session.post("/_bulk?refresh=true", data=b"\n".join([*lines, b""]), headers=headers) as response:
                 assert (await response.json())["errors"] is False
-            yield Store(session, prefix, Span(now - timedelta(minutes=29.5), now + timedelta(minutes=0.5)))
+            yield Store(session, prefix, TimeRange(now - timedelta(minutes=29.5), now + timedelta(minutes=0.5)))
         finally:
             for topic in TOPICS:
                 await session.delete(f"/{prefix}{topic}-2026.11?ignore_unavailable=true")
@@ -157,7 +157,7 @@ async def test_a_time_axis_spans_the_whole_time_range_also_where_nothing_happene
 
 async def test_what_is_true_now_leaves_out_what_is_older_than_its_minute(store: Store) -> None:
     panel = panel_of("agents-alive-now")
-    later = Span(store.span.start, store.span.end + timedelta(minutes=5))
+    later = TimeRange(store.span.start, store.span.end + timedelta(minutes=5))
     with anyio.fail_after(HANG_S):
         then = await store.search(panel.event.topic, search_body(panel, later))
     assert then["hits"]["total"]["value"] == SECONDS

@@ -4,7 +4,7 @@ from typing import Any
 
 from borgcore.events.monitoring import MemorySampled
 from borgcore.run.stats import ReplayStats
-from borgmonitor.nodes import Replay, Reply
+from borgmonitor.nodes import ReplayState, Reply
 from borgmonitor.sample import sample_of
 
 NODE = "10.0.0.1:6379"
@@ -42,13 +42,13 @@ INFO: dict[str, Any] = {
 }
 
 
-def replay(inserted: int = 500, sampled: int = 2_000, agents: int = 2) -> Replay:
-    return Replay(agents, ReplayStats(500, 1_000, inserted, sampled, 250_000, 4_000_000, 1_000_000))
+def replay(inserted: int = 500, sampled: int = 2_000, agents: int = 2) -> ReplayState:
+    return ReplayState(agents, ReplayStats(500, 1_000, inserted, sampled, 250_000, 4_000_000, 1_000_000))
 
 
-def reply(at_s: float = 10.0, memory: Replay | None = None, **changed: Any) -> Reply:
+def reply(at_s: float = 10.0, memory: ReplayState | None = None, **changed: Any) -> Reply:
     return Reply(INFO | changed, memory, at_s)
 
 
-def sample(memory: Replay | None = None, **changed: Any) -> MemorySampled:
+def sample(memory: ReplayState | None = None, **changed: Any) -> MemorySampled:
     return sample_of(NODE, reply(memory=memory, **changed), None, 0)

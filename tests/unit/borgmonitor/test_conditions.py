@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from borgmonitor.conditions import InsertWatch, conditions_of
-from borgmonitor.nodes import Replay
+from borgmonitor.nodes import ReplayState
 from tests.unit.borgmonitor.replies import replay, sample
 
 QUIET: dict[str, Any] = {"aof_last_bgrewrite_status": "ok"}
@@ -75,8 +75,8 @@ def test_inserts_do_not_stall_where_no_agent_is_alive_nor_while_agents_start() -
     assert watch.look(replay(500), 130.0) is None
 
 
-@pytest.mark.parametrize("gone", [None, Replay(agents=2)])
-def test_a_memory_out_of_sight_begins_anew(gone: Replay | None) -> None:
+@pytest.mark.parametrize("gone", [None, ReplayState(agents=2)])
+def test_a_memory_out_of_sight_begins_anew(gone: ReplayState | None) -> None:
     watch = InsertWatch(stall_s=30.0)
     assert watch.look(replay(500), 0.0) is None
     assert watch.look(gone, 20.0) is None

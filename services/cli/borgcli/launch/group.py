@@ -22,7 +22,7 @@ _LATE_S = 2 * LAST_MOMENT_S  # beyond the grace, at whose end a service cuts its
 _SERVER_DEATH_S = 1.0  # agents may notice the server's death before its parent does
 
 
-class Server(Protocol):
+class EmbeddedServer(Protocol):
     """What the group wants to know of the embedded server."""
 
     @property
@@ -39,7 +39,12 @@ class ChildGroup:
     """
 
     def __init__(
-        self, session: Session, start: Callable[[ChildSpec], Awaitable[Child]], server: Server | None, *, vital: bool
+        self,
+        session: Session,
+        start: Callable[[ChildSpec], Awaitable[Child]],
+        server: EmbeddedServer | None,
+        *,
+        vital: bool,
     ) -> None:
         self.began = False
         self._session = session

@@ -12,7 +12,7 @@ from borgcore.eventlog.protocol import Consumer
 from borgcore.events.schema import DEAD_LETTER
 from borglogshipper.pipeline.dead_letter import encode_dead_letter
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
-from borglogshipper.pipeline.record import Batch, Refused, origin_id
+from borglogshipper.pipeline.record import RecordBatch, Refused, origin_id
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import (
     Outcome,
@@ -54,7 +54,7 @@ class Delivery:
         outage = StoreOutage(self._troubles)
         await retry_through_outage(self._store.prepare, is_outage=is_store_outage, backoff=self._backoff, outage=outage)
 
-    async def deliver(self, batch: Batch) -> None:
+    async def deliver(self, batch: RecordBatch) -> None:
         """Return when every record is in the store or in ``dead_letter``.
 
         Raises:
@@ -64,7 +64,7 @@ class Delivery:
         await self._store_all(batch)
         self._progress.batches += 1
 
-    async def _store_all(self, batch: Batch) -> None:
+    async def _store_all(self, batch: RecordBatch) -> None:
         left, outage = batch, StoreOutage(self._troubles)
         while left.origins:
             try:
@@ -87,7 +87,7 @@ class Delivery:
             left = left.pick(list(again))
         outage.end()
 
-    async def _split(self, batch: Batch, reason: str) -> None:
+    async def _split(self, batch: RecordBatch, reason: str) -> None:
         """Send a request that was refused as a whole in two halves, down to the single document that causes it."""
         rows = list(range(len(batch.origins)))
         if len(rows) == 1:
@@ -97,7 +97,7 @@ class Delivery:
         for part in (rows[:half], rows[half:]):
             await self._store_all(batch.pick(part))
 
-    async def _settle(self, batch: Batch, verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
+    async def _settle(self, batch: RecordBatch, verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
         """Count stored documents and dead-letter refused ones; return the verdicts, by row, of those to send again."""
         refused, again, compare = {}, {}, []
         for row, verdict in verdicts.items():
@@ -118,7 +118,7 @@ class Delivery:
         self._progress.size_bytes += sum(map(len, done))
         return again
 
-    async def _compare(self, batch: Batch, rows: list[int]) -> dict[int, Verdict]:
+    async def _compare(self, batch: RecordBatch, rows: list[int]) -> dict[int, Verdict]:
         """Compare foreign documents with the stored ones of the same id; return the verdicts of those to send again.
 
         They differ if a topic was deleted and created again, so that its offsets started at 0 again.

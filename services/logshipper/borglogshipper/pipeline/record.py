@@ -37,7 +37,7 @@ class Refused(NamedTuple):
 
 
 @dataclass(slots=True)
-class Batch:
+class RecordBatch:
     """Records on their way: documents, where each came from, and what is refused already."""
 
     documents: Documents = field(default_factory=lambda: Documents([], [], []))
@@ -58,13 +58,13 @@ class Batch:
         self.refused.append(Refused(origin, value, reason))
         self.size_bytes += len(value or b"")
 
-    def pick(self, rows: list[int]) -> "Batch":
+    def pick(self, rows: list[int]) -> "RecordBatch":
         """The documents at these places, in this order; nothing that is refused."""
         foreign = {place for place, row in enumerate(rows) if row in self.foreign}
         originals = {place: self.originals[row] for place, row in enumerate(rows) if row in self.originals}
         documents = self.documents.pick(rows)
         origins = [self.origins[row] for row in rows]
-        return Batch(documents, origins, foreign, originals, size_bytes=sum(map(len, documents.bodies)))
+        return RecordBatch(documents, origins, foreign, originals, size_bytes=sum(map(len, documents.bodies)))
 
     def refused_at(self, row: int, reason: str) -> Refused:
         """The record of a document that the store refuses, as it came."""
@@ -90,7 +90,7 @@ class RecordReader:
         self._max_depth = max_depth
         self._indices: dict[str, dict[str, str]] = {}  # topic -> "2026-11-30" -> index
 
-    def read(self, chunk: Chunk, batch: Batch) -> None:
+    def read(self, chunk: Chunk, batch: RecordBatch) -> None:
         """Append a chunk's records to a batch."""
         documents, known = batch.documents, self._indices.setdefault(chunk.partition.topic, {})
         add_index, add_id, add_body = documents.indices.append, documents.ids.append, documents.bodies.append
@@ -117,7 +117,7 @@ class RecordReader:
                 pass
             self._read_closely(origin, value, batch)
 
-    def _read_closely(self, origin: Origin, value: bytes, batch: Batch) -> None:
+    def _read_closely(self, origin: Origin, value: bytes, batch: RecordBatch) -> None:
         """Take what is not in the form of our own events, where it can be taken."""
         try:
             record = self._parse(value)

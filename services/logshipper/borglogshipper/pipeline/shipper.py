@@ -17,7 +17,7 @@ from borgcore.events.monitoring import ShipperReported
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.offsets import Offsets, Span
 from borglogshipper.pipeline.progress import ShippingProgress
-from borglogshipper.pipeline.record import Batch, RecordReader
+from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.settings import LogshipperSettings
 
 IDLE_S = 1.0  # one look for records where there are none
@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 class _Gathered:
     """A batch with the spans of the offsets that it is made of."""
 
-    batch: Batch = field(default_factory=Batch)
+    batch: RecordBatch = field(default_factory=RecordBatch)
     spans: list[Span] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
 

@@ -12,7 +12,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeRange:
     """The time range of the dashboard, and how finely Kibana cuts the axes in it."""
 
     start: datetime
@@ -21,7 +21,7 @@ class Span:
     number_interval: float = 1000  # Kibana asks for least and most first, and chooses a round number
 
 
-def search_body(panel: Panel, span: Span) -> dict[str, Any]:
+def search_body(panel: Panel, span: TimeRange) -> dict[str, Any]:
     """Body of the ``_search`` on a topic's indices; names of aggregations are the numbers of the panel's columns."""
     aggs: dict[str, Any] = {}
     number = len(panel.split) + panel.has_axis
@@ -41,7 +41,7 @@ def search_body(panel: Panel, span: Span) -> dict[str, Any]:
     }
 
 
-def _metric(metric: Metric, name: str, span: Span) -> dict[str, Any]:
+def _metric(metric: Metric, name: str, span: TimeRange) -> dict[str, Any]:
     computed = {_AGGREGATIONS[metric.operation]: {"field": metric.field}}
     if metric.newest is None:
         return computed
@@ -50,7 +50,7 @@ def _metric(metric: Metric, name: str, span: Span) -> dict[str, Any]:
     return {"filter": {"bool": {"filter": [in_newest]}}, "aggs": {f"{name}-metric": computed}}
 
 
-def _axis(panel: Panel, span: Span) -> dict[str, Any]:
+def _axis(panel: Panel, span: TimeRange) -> dict[str, Any]:
     if panel.x != TIME:
         return {"histogram": {"field": panel.x, "interval": span.number_interval, "min_doc_count": 1}}
     bounds = {"min": _milliseconds(span.start), "max": _milliseconds(span.end)}

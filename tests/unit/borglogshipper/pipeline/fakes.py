@@ -9,7 +9,7 @@ import orjson
 
 from borgcore.eventlog.protocol import Chunk, Partition, Position
 from borgcore.events.schema import Event
-from borglogshipper.pipeline.record import Batch, RecordReader
+from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.stores.store import Documents, Outcome, Verdict
 
 LOG = Partition("training_log", 0)
@@ -32,8 +32,8 @@ def chunk_of(*values: bytes | None, partition: Partition = LOG, first: int = 0) 
     return Chunk(partition, positions, [TIME_MS] * len(values), list(values))
 
 
-def batch_of(*values: bytes | None, reader: RecordReader | None = None, first: int = 0) -> Batch:
-    batch = Batch()
+def batch_of(*values: bytes | None, reader: RecordReader | None = None, first: int = 0) -> RecordBatch:
+    batch = RecordBatch()
     (reader or RecordReader(MAX_BYTES, MAX_DEPTH)).read(chunk_of(*values, first=first), batch)
     return batch
 

@@ -144,7 +144,7 @@ async def test_a_held_store_is_a_fault_that_names_the_index_until_it_is_mended(
     assert [said["event"] for said in logs] == ["store_held", "store_regained"]
 
 
-async def test_one_that_waits_for_a_person_is_said_beside_many_that_only_wait(
+async def test_one_document_that_needs_a_person_is_logged_beside_many_that_only_wait(
     delivery: Delivery, store: FakeStore
 ) -> None:
     store.answers.append({0: BUSY, 1: HELD, 2: BUSY})
@@ -184,9 +184,7 @@ async def test_prepare_waits_until_the_store_is_there(
     assert [said["event"] for said in logs] == ["store_busy", "store_held", "store_regained"]
 
 
-async def test_a_single_429_is_sent_again_without_a_word_and_a_second_is_said(
-    delivery: Delivery, store: FakeStore
-) -> None:
+async def test_a_single_429_is_sent_again_silently_and_a_second_is_logged(delivery: Delivery, store: FakeStore) -> None:
     with capture_logs() as logs, anyio.fail_after(HANG_S):
         store.answers += [{0: BUSY}]
         await delivery.deliver(batch_of(event_of()))
@@ -196,7 +194,7 @@ async def test_a_single_429_is_sent_again_without_a_word_and_a_second_is_said(
     assert [said["event"] for said in logs] == ["store_busy", "store_regained"]
 
 
-async def test_a_verdict_without_a_reason_is_waited_for_too(
+async def test_a_verdict_without_a_reason_is_waited_for_as_well(
     delivery: Delivery, store: FakeStore, waits: list[float]
 ) -> None:
     store.answers.append({0: Verdict(Outcome.BUSY)})

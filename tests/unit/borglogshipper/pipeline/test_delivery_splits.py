@@ -39,7 +39,7 @@ def store() -> StrictStore:
     return StrictStore()
 
 
-async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_buried(
+async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_dead_lettered(
     delivery: Delivery, store: StrictStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     store.most_bytes = 400

@@ -10,7 +10,7 @@ def troubles(health: Health) -> Troubles:
     return Troubles(health)
 
 
-def test_an_outage_is_said_once_whoever_meets_it_and_however_often(troubles: Troubles, health: Health) -> None:
+def test_an_outage_is_logged_once_however_many_deliveries_it_holds_up(troubles: Troubles, health: Health) -> None:
     with capture_logs() as logs:
         for who in ("one", "two", "one"):
             troubles.begin(who, Trouble.BUSY, f"away, says {who}")
@@ -27,7 +27,7 @@ def test_an_outage_is_said_once_whoever_meets_it_and_however_often(troubles: Tro
     ]
 
 
-def test_the_next_outage_is_said_again(troubles: Troubles) -> None:
+def test_the_next_outage_is_logged_again(troubles: Troubles) -> None:
     with capture_logs() as logs:
         for _ in range(2):
             troubles.begin("one", Trouble.HELD, "closed")
@@ -35,7 +35,7 @@ def test_the_next_outage_is_said_again(troubles: Troubles) -> None:
     assert [said["event"] for said in logs] == ["store_held", "store_regained"] * 2
 
 
-def test_each_thing_to_be_mended_is_said(troubles: Troubles, health: Health) -> None:
+def test_each_reason_that_needs_a_person_is_logged(troubles: Troubles, health: Health) -> None:
     with capture_logs() as logs:
         for reason in ("a is closed", "b is closed", "a is closed"):
             troubles.begin(reason, Trouble.HELD, reason)
@@ -44,7 +44,7 @@ def test_each_thing_to_be_mended_is_said(troubles: Troubles, health: Health) -> 
     assert [said["reason"] for said in logs] == ["a is closed", "b is closed"]
 
 
-def test_a_store_that_was_mended_and_is_away_now_needs_no_person(troubles: Troubles, health: Health) -> None:
+def test_a_store_that_was_fixed_and_is_now_unavailable_needs_no_person(troubles: Troubles, health: Health) -> None:
     troubles.begin("one", Trouble.HELD, "401")
     troubles.begin("one", Trouble.BUSY, "restarts")
     assert health.faults == {}
@@ -58,7 +58,7 @@ def test_what_another_meets_meanwhile_does_not_hide_what_needs_a_person(troubles
     assert health.faults == {"store": "closed"}
 
 
-def test_a_success_without_trouble_before_it_is_ready_and_says_nothing(troubles: Troubles, health: Health) -> None:
+def test_a_success_without_trouble_before_it_is_ready_and_logs_nothing(troubles: Troubles, health: Health) -> None:
     with capture_logs() as logs:
         troubles.end("one")
     assert health.ready

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from borgcore.eventlog.protocol import Chunk, Partition
-from borglogshipper.pipeline.record import Batch, RecordReader, origin_id
+from borglogshipper.pipeline.record import RecordBatch, RecordReader, origin_id
 
 from .fakes import LOG, MAX_BYTES, MAX_DEPTH, STAMP, TIME_MS, batch_of, chunk_of, event_of
 
@@ -21,7 +21,7 @@ values = st.recursive(
 indents = st.sampled_from([None, orjson.OPT_INDENT_2])
 
 
-def only_refusal(batch: Batch) -> str:
+def only_refusal(batch: RecordBatch) -> str:
     assert not batch.origins
     assert not batch.documents.bodies
     assert len(batch) == 1
@@ -81,7 +81,7 @@ def test_whatever_the_bytes_each_record_ends_as_a_document_or_refused(raw: list[
 
 def test_a_record_without_an_event_id_is_named_after_its_origin() -> None:
     chunk = Chunk(Partition("training_log", 2), ["1700000000000-5"], [TIME_MS], [b'{"a":1}'])
-    batch = Batch()
+    batch = RecordBatch()
     RecordReader(MAX_BYTES, MAX_DEPTH).read(chunk, batch)
     assert batch.documents.ids == ["training_log-2-1700000000000-5"] == [origin_id(batch.origins[0])]
     assert batch.foreign == {0}
@@ -192,7 +192,7 @@ def test_a_renamed_document_is_named_after_its_content_too_and_only_once() -> No
 
 
 def test_partitions_of_one_batch_keep_their_own_indices() -> None:
-    batch, reader = Batch(), RecordReader(MAX_BYTES, MAX_DEPTH)
+    batch, reader = RecordBatch(), RecordReader(MAX_BYTES, MAX_DEPTH)
     for topic in ("training_log", "memory_monitoring", "training_log"):
         reader.read(chunk_of(event_of(), partition=Partition(topic, 0)), batch)
     assert batch.documents.indices == ["training_log-2026.11", "memory_monitoring-2026.11", "training_log-2026.11"]

@@ -3,14 +3,14 @@
 import orjson
 import pytest
 
-from borglogshipper.pipeline.record import Batch, RecordReader
+from borglogshipper.pipeline.record import RecordBatch, RecordReader
 
 from .fakes import MAX_BYTES, MAX_DEPTH, STAMP, batch_of, event_of
 
 ID = "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 
 
-def only_refusal(batch: Batch) -> str:
+def only_refusal(batch: RecordBatch) -> str:
     assert not batch.origins
     assert not batch.documents.bodies
     assert len(batch) == 1

@@ -7,12 +7,12 @@ import pytest
 from borgsetup.kibana.lens import lens_attributes
 from borgsetup.kibana.panel import Panel, place_panels
 from borgsetup.kibana.panels import ROWS
-from borgsetup.kibana.queries import Span, search_body
+from borgsetup.kibana.queries import TimeRange, search_body
 
 from .saved import TYPES
 
 PANELS = [panel for panel, _ in place_panels(ROWS)]
-SPAN = Span(datetime(2026, 11, 22, 10, 0, tzinfo=UTC), datetime(2026, 11, 22, 10, 30, tzinfo=UTC))
+SPAN = TimeRange(datetime(2026, 11, 22, 10, 0, tzinfo=UTC), datetime(2026, 11, 22, 10, 30, tzinfo=UTC))
 OPERATIONS = {"average": "avg", "max": "max", "sum": "sum", "terms": "terms", "range": "histogram"}
 OPERATIONS["date_histogram"] = "date_histogram"
 
