@@ -6,7 +6,7 @@ BORG = "from borgcli.main import main; main()"
 # Runs borg with another program as its agent, the first argument; with monitor.py and logshipper.py of the working
 # directory, where there are any.
 DRIVER = """
-import os, sys
+import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from blockbuster import BlockBuster
@@ -16,6 +16,7 @@ from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
 BlockBuster(scanned_modules=["borgcore", "borgcli"]).activate()  # the launcher must not block its loop either
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as under a terminal, even where nohup runs the tests
 program = sys.argv.pop(1)
 group._FIRST_BACKOFF_S = 0.05
 last_events._SILENT_S = 0.0
