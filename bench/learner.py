@@ -9,6 +9,7 @@ over one-second reports after the warm-up.
 import argparse
 import contextlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="measured time after the warm-up (default: 120)")
     parser.add_argument("--warm-up", type=float, default=15.0, help="seconds of training left out (default: 15)")
     options, agent_options = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the agents are stopped as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="borg-") as folder, _valkey(Path(folder)) as socket:
         command = [sys.executable, "-m", "borgagent.main", "--run", RUN, "--redis-url", f"unix://{socket}"]
         command += ["--game", options.game, "--preset", options.preset, "--checkpoint-dir", folder, *agent_options]
