@@ -86,7 +86,7 @@ async def time_fetch(consumer: Consumer, wait_s: float) -> float:
     return time.monotonic() - began_s
 
 
-async def test_a_fetch_without_records_takes_no_longer_than_is_said(kafka: EventsSettings) -> None:
+async def test_a_fetch_without_records_takes_no_longer_than_its_limit(kafka: EventsSettings) -> None:
     async with join(kafka) as consumer:
         await consumer.fetch(10, 0.5)
         short_s, long_s = [await time_fetch(consumer, wait_s) for wait_s in (0.2, 4.0)]
@@ -106,13 +106,13 @@ async def test_a_fetch_never_returns_more_records_than_asked_for(kafka: EventsSe
         assert max(sizes) == 7
 
 
-async def test_a_reader_that_has_died_inside_aiokafka_is_said(kafka: EventsSettings) -> None:
+async def test_a_fetcher_that_died_inside_aiokafka_is_reported(kafka: EventsSettings) -> None:
     async with join(kafka) as consumer:
         reader = Reader(consumer)
         await reader.fetch()
         assert isinstance(consumer, KafkaConsumer)
         consumer._membership.consumer._fetcher._fetch_task.cancel()
-        with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match="aiokafka's reader has failed; start again"):
+        with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match="aiokafka's fetcher has failed; start again"):
             await reader.fetch_for_ever()
 
 

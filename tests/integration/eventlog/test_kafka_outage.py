@@ -29,7 +29,7 @@ from .kafka_log import Reader, events, join
 pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 
 
-async def test_a_killed_broker_costs_no_acknowledged_event_and_is_said_once(private_kafka: Any) -> None:
+async def test_a_killed_broker_costs_no_acknowledged_event_and_is_logged_once(private_kafka: Any) -> None:
     settings = EventsSettings(url=f"kafka://{private_kafka.address}", prefix="test.", timeout_s=2.0)
     acknowledged: list[bytes] = []
     with capture_logs() as logs:

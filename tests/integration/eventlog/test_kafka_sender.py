@@ -89,7 +89,7 @@ async def test_a_user_is_known_by_every_mechanism(
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_a_wrong_password_is_said_without_it(
+async def test_a_wrong_password_is_reported_without_it(
     kafka_sasl: tuple[str, str, SecretStr], mechanism: SaslMechanism
 ) -> None:
     address, user, _ = kafka_sasl
@@ -110,13 +110,13 @@ async def test_a_wrong_password_is_said_without_it(
         assert str(caught.value) == expected
 
 
-async def test_a_port_that_speaks_something_else_is_said(kafka_sasl: tuple[str, str, SecretStr]) -> None:
+async def test_a_port_of_another_protocol_is_reported(kafka_sasl: tuple[str, str, SecretStr]) -> None:
     settings = EventsSettings(url=f"kafka://{kafka_sasl[0]}", timeout_s=2.0)  # SASL is expected there
     with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match=f"Kafka at {kafka_sasl[0]} cannot be reached: "):
         await check_kafka(settings, None)
 
 
-async def test_an_absent_kafka_is_said_in_time(unused_port: int) -> None:
+async def test_an_absent_kafka_is_reported_in_time(unused_port: int) -> None:
     settings = EventsSettings(url=f"kafka://127.0.0.1:{unused_port}", timeout_s=1.0)
     with anyio.fail_after(HANG_S):
         async with open_kafka_sender(settings) as sender:
@@ -127,7 +127,7 @@ async def test_an_absent_kafka_is_said_in_time(unused_port: int) -> None:
                 pass
 
 
-async def test_a_kafka_that_never_answers_is_said_in_time() -> None:
+async def test_a_kafka_that_never_answers_is_reported_in_time() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -137,7 +137,7 @@ async def test_a_kafka_that_never_answers_is_said_in_time() -> None:
                 await sender.send(events(1))
 
 
-async def test_a_letter_that_kafka_finds_too_large_is_said_and_the_next_one_goes(kafka: EventsSettings) -> None:
+async def test_a_dead_letter_too_large_for_kafka_is_reported_and_the_next_one_sent(kafka: EventsSettings) -> None:
     noise = orjson.dumps([n * 7919 % 1_000_003 for n in range(700_000)])
     async with open_kafka_sender(kafka) as sender:
         with anyio.fail_after(HANG_S):

@@ -43,7 +43,7 @@ async def send(settings: EventsSettings, count: int, name: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("count", [10, 50, 80], ids=["shorter", "as long", "longer"])
-async def test_a_topic_made_anew_while_nobody_reads_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
+async def test_a_topic_replaced_while_nobody_reads_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
     await send(kafka, 50, "old")
     async with join(kafka, ["training_log"]) as consumer:
         reader = Reader(consumer)
@@ -70,7 +70,7 @@ async def test_a_commit_of_a_topic_that_is_gone_is_not_taken_for_one_of_its_succ
         assert await consumer.lag() == 0
 
 
-async def test_a_commit_that_comes_after_its_topic_was_made_anew_skips_nothing(kafka: EventsSettings) -> None:
+async def test_a_commit_after_its_topic_was_replaced_skips_nothing(kafka: EventsSettings) -> None:
     await send(kafka, 50, "old")
     async with join(kafka, ["training_log"]) as consumer:
         reader = Reader(consumer)
@@ -84,7 +84,7 @@ async def test_a_commit_that_comes_after_its_topic_was_made_anew_skips_nothing(k
 
 
 @pytest.mark.parametrize("count", [10, 80], ids=["shorter", "longer"])
-async def test_a_topic_made_anew_under_a_consumer_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
+async def test_a_topic_replaced_under_a_consumer_is_read_from_its_start(kafka: EventsSettings, count: int) -> None:
     gone: list[Partition] = []
 
     async def revoked(partitions: Collection[Partition]) -> None:
@@ -103,7 +103,7 @@ async def test_a_topic_made_anew_under_a_consumer_is_read_from_its_start(kafka: 
         assert await consumer.lag() == 0
 
 
-async def test_a_topic_made_anew_under_a_paused_consumer_is_read_from_its_start(kafka: EventsSettings) -> None:
+async def test_a_topic_replaced_under_a_paused_consumer_is_read_from_its_start(kafka: EventsSettings) -> None:
     gone: list[Partition] = []
 
     async def revoked(partitions: Collection[Partition]) -> None:

@@ -167,7 +167,7 @@ async def test_replies_of_large_entries_are_short_and_those_of_small_ones_long(
         assert max(sizes[1:30]) == 4
 
 
-async def test_buried_letters_are_in_the_stream_dead_letter_up_to_the_cap(
+async def test_dead_letters_are_in_their_stream_up_to_the_cap(
     redis_settings: RedisSettings, run: str, redis: Any
 ) -> None:
     settings = EventsSettings(url=redis_settings.url, stream_cap=3)
@@ -210,7 +210,7 @@ async def test_the_server_is_named_with_its_version(settings: EventsSettings) ->
     assert words.endswith(settings.url.removeprefix("redis://"))
 
 
-async def test_an_absent_server_is_said_at_opening(unused_port: int, run: str) -> None:
+async def test_an_absent_server_is_reported_at_opening(unused_port: int, run: str) -> None:
     settings = EventsSettings(url=f"redis://:hidden@127.0.0.1:{unused_port}", timeout_s=0.2)
     expected = rf"^event log: Redis at 127\.0\.0\.1:{unused_port} cannot be reached: "
     with anyio.fail_after(HANG_S):

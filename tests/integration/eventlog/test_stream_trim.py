@@ -52,7 +52,7 @@ async def test_past_the_cap_the_oldest_go_and_are_counted_exactly_once_by_topic(
             assert await report_trimmed(sender) == {}
 
 
-async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
+async def test_trimmed_entries_are_reported_once_however_many_report_at_once(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
     found: list[int] = []
@@ -74,7 +74,7 @@ async def test_what_was_trimmed_is_told_once_however_many_tell_at_once(
 
 
 @pytest.mark.parametrize("lost", [1, 2], ids=["the reply with the counters", "the reply after it was told"])
-async def test_a_reply_that_is_lost_while_it_is_told_neither_loses_nor_doubles_what_was_trimmed(
+async def test_a_lost_reply_to_a_report_neither_loses_nor_doubles_trimmed_entries(
     settings: EventsSettings, run: str, redis: Redis, lost: int
 ) -> None:
     class LossySender(StreamSender):
@@ -96,7 +96,7 @@ async def test_a_reply_that_is_lost_while_it_is_told_neither_loses_nor_doubles_w
             assert await told(redis, run) == {TRAINING: [7]}
 
 
-async def test_what_was_trimmed_while_it_is_told_is_told_by_the_next_look(
+async def test_entries_trimmed_during_a_report_are_reported_by_the_next(
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
     class BusySender(StreamSender):

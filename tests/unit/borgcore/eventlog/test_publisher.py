@@ -105,7 +105,7 @@ async def until_lost(events: Publisher) -> None:
         (AssertionError("inside a library"), "AssertionError: inside a library"),
     ],
 )
-async def test_whatever_ails_the_log_is_said_once_and_ends_nobodys_work(
+async def test_any_failure_of_the_log_is_logged_once_and_ends_no_service(
     sender: ListSender, failure: Exception, reason: str
 ) -> None:
     sender.away, sender.failure = True, failure
@@ -190,7 +190,7 @@ async def test_events_that_have_had_their_time_before_the_end_are_not_waited_for
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 30])
-async def test_while_the_log_is_away_the_newest_are_kept_and_the_rest_is_counted_and_said_once(
+async def test_during_an_outage_the_newest_events_are_kept_and_the_dropped_ones_counted_and_logged_once(
     sender: ListSender, beyond: int
 ) -> None:
     sender.away = True
@@ -214,7 +214,7 @@ async def test_while_the_log_is_away_the_newest_are_kept_and_the_rest_is_counted
     assert logs[-1]["dropped"] == beyond
 
 
-async def test_each_outage_is_said_anew(sender: ListSender) -> None:
+async def test_each_outage_is_logged(sender: ListSender) -> None:
     with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:
             for dropped in (2, 5):
@@ -228,7 +228,7 @@ async def test_each_outage_is_said_anew(sender: ListSender) -> None:
     assert [log["event"] for log in logs].count("event_log_regained") == 2
 
 
-async def test_a_log_slower_than_its_publisher_costs_the_oldest_and_is_said(sender: ListSender) -> None:
+async def test_a_log_slower_than_its_publisher_costs_the_oldest_events_and_is_reported(sender: ListSender) -> None:
     sender.held = anyio.Event()
     with anyio.fail_after(HANG_S):
         async with open_publisher(settings(), "pong", "agent") as events:
@@ -243,7 +243,7 @@ async def test_a_log_slower_than_its_publisher_costs_the_oldest_and_is_said(send
     assert [said["dropped"] for said in sender.said] == [4]
 
 
-async def test_what_a_stream_had_to_trim_is_said_by_topic(sender: ListSender) -> None:
+async def test_trimmed_entries_are_reported_by_topic(sender: ListSender) -> None:
     sender.counters = {"training_log": 7, "dead_letter": 2}
     with anyio.fail_after(HANG_S), structlog.testing.capture_logs() as logs:
         async with open_publisher(settings(), "pong", "agent") as events:

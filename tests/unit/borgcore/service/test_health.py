@@ -33,7 +33,7 @@ async def test_a_service_is_alive_from_the_start_and_ready_when_it_says_so(addre
         assert await get(address, "readyz") == (503, "service: not ready\n")
 
 
-async def test_what_needs_a_person_is_said_on_both_pages_until_it_is_mended(address: str) -> None:
+async def test_a_fault_is_on_both_pages_until_it_is_fixed(address: str) -> None:
     async with open_health(address) as health:
         health.ready = True
         health.faults |= {"store": "the index is closed", "log": "no ACL"}
@@ -44,7 +44,7 @@ async def test_what_needs_a_person_is_said_on_both_pages_until_it_is_mended(addr
             assert await get(address, page) == (200, "ok\n")
 
 
-async def test_what_is_needed_and_not_there_is_said_to_who_waits_and_needs_no_person(address: str) -> None:
+async def test_an_unavailable_need_makes_the_service_unready_but_not_unhealthy(address: str) -> None:
     outages: dict[str, str | None] = {"log": None, "store": None}
     async with open_health(address) as health:
         health.need("log", lambda: outages["log"])
@@ -62,7 +62,7 @@ async def test_what_is_needed_and_not_there_is_said_to_who_waits_and_needs_no_pe
         assert await get(address, "readyz") == (200, "ok\n")
 
 
-async def test_metrics_are_asked_anew_at_each_scrape_and_prometheus_can_read_them(address: str) -> None:
+async def test_metrics_are_read_at_each_scrape_and_prometheus_can_parse_them(address: str) -> None:
     asked = 0
 
     def count() -> Iterator[Metric]:
@@ -128,7 +128,7 @@ async def test_the_port_is_free_again_after_a_cancellation(address: str) -> None
             assert (await get(address, "healthz"))[0] == 200
 
 
-async def test_an_address_in_use_is_said_with_the_reason() -> None:
+async def test_an_address_in_use_is_reported_with_the_reason() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -140,7 +140,7 @@ async def test_an_address_in_use_is_said_with_the_reason() -> None:
                 pass
 
 
-async def test_a_host_that_is_not_here_is_said() -> None:
+async def test_a_host_that_is_not_local_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"cannot listen on a\.\.b:8080: .*; nothing was started$"):
         async with open_health("a..b:8080"):
             pass

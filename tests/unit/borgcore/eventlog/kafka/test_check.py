@@ -12,7 +12,7 @@ OLDEST = {PRODUCE: (0, 9), FETCH: (0, 12), METADATA: (0, 11), JOIN_GROUP: (0, 7)
     ("fetch", "release"),
     [((0, 12), "2.8"), ((0, 13), "3.1"), ((0, 14), "3.1"), ((0, 16), "3.5"), ((0, 17), "3.9"), ((4, 18), "4.0")],
 )
-def test_the_release_is_told_by_what_a_broker_speaks(fetch: tuple[int, int], release: str) -> None:
+def test_the_release_is_derived_from_the_brokers_api_versions(fetch: tuple[int, int], release: str) -> None:
     assert find_release(OLDEST | {FETCH: fetch}, WHERE) == release
 
 

@@ -99,7 +99,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ),
     ],
 )
-async def test_clients_are_told_how_to_connect(given: dict[str, Any], expected: dict[str, Any]) -> None:
+async def test_clients_get_the_options_to_connect(given: dict[str, Any], expected: dict[str, Any]) -> None:
     options = await client_options(EventsSettings(timeout_s=1.5, **given))
     context = options.pop("ssl_context", None)
     assert options == {"bootstrap_servers": ["one:9092"], "request_timeout_ms": 1500, **expected}
