@@ -64,7 +64,7 @@ app.command(name="runs")(show_runs)
 
 def main() -> None:
     """Run the command line."""
-    configure_logs("error", "console", service="borg")  # below the table only what is said in words
+    configure_logs("error", "console", service="borg")  # the display has the screen; only errors are logged
     try:
         code = app(standalone_mode=False) or 0
     except TyperException as error:

@@ -1,4 +1,4 @@
-"""A run's folder: where its files lie, and the lock that keeps a run from being started twice."""
+"""A run's folder: its files, and the lock that keeps it from being started twice."""
 
 import fcntl
 import os
@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from borgcore.errors import BorgError, SettingsError
 
-_ORPHANS_S = 10.0  # how long the children of a borg that was killed may take to end
+_ORPHANS_S = 10.0  # time for the children of a killed borg to end
 _LOOK_S = 0.05
-_WORTH_KEEPING_BYTES = 1 << 20  # of Valkey's log; its functions take less than a tenth, a thousand transitions more
+_WORTH_KEEPING_BYTES = 1 << 20  # of the AOF: functions take a tenth of it, 1,000 transitions more
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``runs/<run>/`` and what is in it."""
+    """``runs/<run>/`` and its files."""
 
     path: Path
 
@@ -49,12 +49,12 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """What happened, as the logshipper stores it: SQLite."""
+        """The events that the logshipper stores: SQLite."""
         return self.path / "events.sqlite"
 
     @property
     def events_url(self) -> str:
-        """The same as the URL of an event store."""
+        """The same file as the URL of an event store."""
         return f"sqlite:///{quote(os.fsencode(self.events.absolute()))}"
 
     @property
@@ -72,7 +72,7 @@ class RunFolder:
         return self.path / f"agent-{slot}.log"
 
     def holds_memory(self) -> bool:
-        """Whether a checkpoint, or more than the first moments of a replay memory, lies in it."""
+        """Return whether it holds a checkpoint or more than the first moments of a replay memory."""
         logged = sum(path.stat().st_size for path in self.valkey.rglob("appendonly.aof*"))
         return logged > _WORTH_KEEPING_BYTES or any(path.is_file() for path in self.checkpoints.rglob("*"))
 
@@ -96,7 +96,7 @@ class RunFolder:
 
 @contextmanager
 def lock_run(folder: RunFolder) -> Iterator[int]:
-    """Hold the run; yields the lock's file descriptor, which children inherit so that an orphan holds it, too.
+    """Hold the run; yield the lock's file descriptor, which children inherit so that an orphan still holds it.
 
     Raises:
         SettingsError: another borg runs it.
@@ -115,7 +115,7 @@ def lock_run(folder: RunFolder) -> Iterator[int]:
 
 
 def is_running(folder: RunFolder) -> bool:
-    """Say whether somebody holds the run."""
+    """Return whether a process holds the run."""
     try:
         file = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

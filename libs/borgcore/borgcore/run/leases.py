@@ -25,7 +25,7 @@ class Lease:
     _lock: Lock
 
     async def renew(self) -> bool:
-        """Hold on for another ``ttl_s``; False where the lease had expired and may be another's by now."""
+        """Hold on for another ``ttl_s``; return False if the lease had expired and another agent may have it."""
         try:
             await self._lock.reacquire()
         except LockNotOwnedError:
@@ -41,7 +41,7 @@ class Lease:
 
 
 async def claim(redis: Redis, run: str, number: int, ttl_s: float) -> Lease | None:
-    """Claim one number; None where another agent holds it."""
+    """Claim one number; return None if another agent holds it."""
     lock = Lock(redis, RunKeys(run).lease(number), timeout=ttl_s, blocking=False, thread_local=False)
     return Lease(number, ttl_s, lock) if await lock.acquire() else None
 

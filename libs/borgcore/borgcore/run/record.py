@@ -24,7 +24,7 @@ def _now() -> datetime:
 
 
 class RunRecord(BaseModel):
-    """What a resumed run needs to know of its past."""
+    """What a resumed run needs to know about its past."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,15 +41,15 @@ class RunRecord(BaseModel):
     exit_code: int | None = None
 
     def started(self) -> "RunRecord":
-        """Record that it runs, by this version of borg."""
+        """Return the record of a run that runs now, by this version of borg."""
         return self.model_copy(update={"state": _RUNNING, "exit_code": None, "updated": _now(), "borg": borg_version()})
 
     def ended(self, state: str, exit_code: int) -> "RunRecord":
-        """Record how it ended."""
+        """Return the record with how the run ended."""
         return self.model_copy(update={"state": state, "exit_code": exit_code, "updated": _now()})
 
     def describe_state(self, folder: RunFolder) -> str:
-        """Say how the run stands; one whose borg was killed still says that it runs."""
+        """Describe the state; the record of a killed borg still says "running", so the lock is checked."""
         if self.state != _RUNNING:
             return self.state
         return _RUNNING if is_running(folder) else "killed"
@@ -84,7 +84,7 @@ def read_record(folder: RunFolder) -> RunRecord:
 
 
 def list_runs(runs: Path) -> list[tuple[RunFolder, RunRecord]]:
-    """Find the runs of a folder, newest first; what is no run is left out."""
+    """Return the runs of a folder, newest first; skip everything else."""
     found = []
     for path in runs.iterdir() if runs.is_dir() else ():
         try:
@@ -95,7 +95,7 @@ def list_runs(runs: Path) -> list[tuple[RunFolder, RunRecord]]:
 
 
 def find_run(runs: Path, run: str | None) -> RunFolder:
-    """Find a run by its name; the newest where none is given.
+    """Return the run of that name, or the newest if none is given.
 
     Raises:
         SettingsError: there is none.
@@ -113,10 +113,10 @@ def find_run(runs: Path, run: str | None) -> RunFolder:
 
 
 def check_name(run: str) -> None:
-    """Refuse what is no run's name.
+    """Refuse an invalid name for a run.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the name is invalid.
     """
     try:
         _RUN_NAME.validate_python(run)

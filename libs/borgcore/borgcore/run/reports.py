@@ -39,7 +39,7 @@ class AgentReport(AgentReported):
 
 
 def mean_return(recent: Sequence[tuple[float, float]], last: int) -> float | None:
-    """Mean return over the ``last`` newest (time, return) pairs; None where there are fewer."""
+    """Return the mean over the ``last`` newest (time, return) pairs, or None if there are fewer."""
     newest = sorted(recent)[-last:]
     return sum(value for _, value in newest) / last if len(newest) == last else None
 
@@ -50,7 +50,7 @@ async def write_report(redis: Redis, run: str, report: AgentReport) -> None:
 
 
 async def read_reports(redis: Redis, run: str) -> list[AgentReport]:
-    """Read every agent's newest report, by number; what is no report is left out and logged."""
+    """Read every agent's newest report, ordered by number; invalid ones are skipped and logged."""
     key = RunKeys(run).reports
     if await redis.hlen(key) > _MAX_REPORTS:
         _log.warning("reports_refused", key=key, most=_MAX_REPORTS)

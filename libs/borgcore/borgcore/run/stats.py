@@ -1,4 +1,4 @@
-"""What a run's memory holds and takes, read in one round trip, alone or together with what others ask."""
+"""Size and health of a run's replay memory, read in one round trip, alone or as part of another pipeline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from borgcore.connection.client import address_of
 from borgcore.errors import CorruptDataError
 from borgcore.run.keys import RunKeys
 
-STATS_REPLIES = 4  # to what queue_stats asks
+STATS_REPLIES = 4  # to the commands of queue_stats
 _MEMORY_USAGE_SAMPLES = 512  # elements that MEMORY USAGE looks at: 64 were off by 5 %, 512 are by 1 %
 _META = ["capacity", "inserted", "sampled", "spec", "indexed"]
 
@@ -40,10 +40,10 @@ class ReplayStats:
 
 
 async def read_stats(redis: Redis, run: str) -> ReplayStats | None:
-    """Measure a run's memory from outside it; None where the run has none.
+    """Measure a run's memory from outside; return None if the run has none.
 
     Raises:
-        CorruptDataError: its description is not whole.
+        CorruptDataError: its description is incomplete.
     """
     look = redis.pipeline(transaction=False)
     queue_stats(look, run)
@@ -53,7 +53,7 @@ async def read_stats(redis: Redis, run: str) -> ReplayStats | None:
 
 
 def queue_stats(look: Pipeline, run: str) -> None:
-    """Ask for a memory's stats as part of somebody's pipeline, which also asks for INFO memory.
+    """Queue the commands for a memory's stats on a pipeline that also asks for INFO memory.
 
     It takes 0.3 ms of the server's time, as long at a million transitions as at 100,000.
     """
@@ -64,10 +64,10 @@ def queue_stats(look: Pipeline, run: str) -> None:
 
 
 def parse_stats(replies: Sequence[Any], memory: Mapping[str, Any], redis: Redis, run: str) -> ReplayStats | None:
-    """Read what ``redis`` answered to :func:`queue_stats` and to INFO memory; None where the run has no memory.
+    """Parse the replies to :func:`queue_stats` and INFO memory; return None if the run has no memory.
 
     Raises:
-        CorruptDataError: the memory's description is not whole.
+        CorruptDataError: the memory's description is incomplete.
     """
     meta, *used = replies
     if not any(meta):
@@ -87,7 +87,7 @@ def parse_stats(replies: Sequence[Any], memory: Mapping[str, Any], redis: Redis,
 
 
 def describe_broken(redis: Redis, run: str) -> str:
-    """The error text of a memory whose description lost some of its fields: nothing here removes any."""
+    """Return the error text for a memory whose description lost fields; nothing of ours removes any."""
     return (
         f"the replay memory of run {run!r} at {address_of(redis)} is broken: {RunKeys(run).meta} is not whole, "
         "expected spec, capacity, indexed, inserted and sampled; choose another run, or delete the keys of this one"

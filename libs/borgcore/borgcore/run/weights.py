@@ -61,20 +61,20 @@ def decode_weights(data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
 
 
 def weights_size_limit(expected: Shapes) -> int:
-    """The most bytes that float32 weights of these shapes take as safetensors."""
+    """Return the most bytes that float32 weights of these shapes take as safetensors."""
     return _HEADER_BYTES + 4 * sum(int(np.prod(shape)) for shape in expected.values())
 
 
 async def publish_weights(redis: Redis, key: str, weights: Weights) -> None:
-    """Make ``weights`` the ones that are played with; ``key`` is :meth:`borgcore.run.keys.RunKeys.weights`."""
+    """Publish ``weights`` for all agents to play with; ``key`` is :meth:`borgcore.run.keys.RunKeys.weights`."""
     await redis.hset(key, mapping={"version": weights.version, "data": weights.data})
 
 
 async def fetch_weights(redis: Redis, key: str, newer_than: int, max_bytes: int) -> Weights | None:
-    """Fetch the published weights; None where there are none, or none newer than ``newer_than``.
+    """Fetch the published weights; return None if there are none newer than ``newer_than``.
 
     Raises:
-        CorruptDataError: what is stored is no version, or longer than ``max_bytes``; it was not fetched.
+        CorruptDataError: the stored version is invalid, or the data longer than ``max_bytes``; it was not fetched.
     """
     version = await redis.hget(key, "version")
     if version is None:

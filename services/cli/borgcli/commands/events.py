@@ -1,4 +1,4 @@
-"""``borg events``: what happened in a run, printed as it was stored or for people to read."""
+"""``borg events``: print the events of a run, as stored or formatted for reading."""
 
 import os
 import select
@@ -55,9 +55,9 @@ def show_events(  # noqa: PLR0917  # typer gives options by name
         else:
             printer.print_all()
         sys.stdout.flush()
-    except BrokenPipeError:  # its reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # for what Python flushes at its end
+        os.dup2(nowhere, sys.stdout.fileno())  # Python flushes once more at exit
         os.close(nowhere)
 
 
@@ -121,7 +121,7 @@ def _print_json(document: str) -> None:
 
 
 def _reader_left() -> bool:
-    """Whether nobody reads standard output any more; without new events to print it would not be noticed."""
+    """Return whether the reader of standard output is gone; without new events a write would not reveal it."""
     poller = select.poll()
     poller.register(sys.stdout.fileno(), 0)
     return any(flags & _TERMINAL_LEFT for _, flags in poller.poll(0))

@@ -1,4 +1,4 @@
-"""``borg up``: a run from its start to its end, and what is said of it afterwards."""
+"""``borg up``: run agents until something ends the run, then summarise how it ended."""
 
 import shlex
 import shutil
@@ -34,12 +34,12 @@ def up(flags: Flags) -> int:
         if ending is None:
             raise AssertionError("a session ended without saying why")
         if _never_began(plan, session, ending):
-            shutil.rmtree(plan.folder.path, ignore_errors=True)  # nothing was learned, and the name is free again
+            shutil.rmtree(plan.folder.path, ignore_errors=True)  # nothing was learned: free the name
         else:
             write_record(plan.folder, plan.record.ended(ending.text, ending.exit_code))
             if not ending.exit_code:
                 typer.echo(f"ended: {ending.text}")
-            for remark in session.remarks:  # they may have scrolled out of sight days ago
+            for remark in session.remarks:  # they may have scrolled away days ago
                 typer.echo(f"but: {remark}")
             typer.echo(f"the run's files are in {plan.folder.path}\ngo on with: {_resume_command(plan, by_uv)}")
     if ending.exit_code:
@@ -48,16 +48,17 @@ def up(flags: Flags) -> int:
 
 
 def _never_began(plan: Plan, session: Session, ending: Ending) -> bool:
-    """Whether a new run failed before any agent played, and its folder has nothing that its user may want."""
+    """Return whether a new run failed before any agent played and left nothing in its folder worth keeping."""
     if plan.resumed or session.played or ending.exit_code not in _FAILURES or plan.folder.holds_memory():
         return False
     said = [ending.text, *session.remarks]
-    return not any(str(log) in text for log in plan.folder.path.rglob("*.log") for text in said)  # sent there to read
+    # a log that a message points to must stay
+    return not any(str(log) in text for log in plan.folder.path.rglob("*.log") for text in said)
 
 
 def _resume_command(plan: Plan, by_uv: bool) -> str:
     program = Path(sys.argv[0])
-    on_path = not by_uv and shutil.which(program.name) == str(program)  # uv puts it on its own PATH alone
+    on_path = not by_uv and shutil.which(program.name) == str(program)  # under uv run, only uv's PATH has it
     command = [program.name if on_path else str(program), "up", "--resume", "--run", plan.folder.run]
     if plan.folder.path.parent != Path("runs"):
         command += ["--runs-dir", str(plan.folder.path.parent)]

@@ -1,4 +1,4 @@
-"""Child processes: each in a session of its own, on a leash, writing to one log file."""
+"""Child processes: each in its own session, ended by the kernel when borg ends, writing to one log file."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ _MAX_SHOWN = 500  # characters of a child's last line
 
 @dataclass(frozen=True)
 class Child:
-    """A process that was started, and where it writes."""
+    """A started process and its log file."""
 
     name: str
     process: Process
@@ -41,17 +41,17 @@ class Child:
             self.process.terminate()
 
     def kill(self) -> None:
-        """End it at once, with whatever it started in its session."""
+        """Kill it and everything it started in its session."""
         if not self.ended:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     async def tail(self) -> list[str]:
-        """Read the newest lines of this process, oldest first."""
+        """Return the newest lines of this process, oldest first."""
         return await to_thread.run_sync(_read_tail, self.log, self.log_start_bytes)
 
     async def last_words(self) -> str:
-        """Read the line that says why it ended: its newest plain one, else its newest log event."""
+        """Return the line that explains its end: the newest plain line, else the newest log event."""
         lines = await self.tail()
         plain = [line for line in lines if not line.startswith("{")]
         if plain:
@@ -62,9 +62,9 @@ class Child:
 async def start_child(
     name: str, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, lock_file: int | None = None
 ) -> Child:
-    """Start a process that ends with this one; its output is appended to ``log``; without ``env`` it has ours.
+    """Start a process that ends when this one does; append its output to ``log``. ``env`` defaults to ours.
 
-    Not cancellable in the middle: a process that has begun is always returned.
+    A cancellation waits until the process has started, so no started process is ever lost.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children start from the main thread: the kernel ends them with the thread, not the process")
@@ -86,7 +86,7 @@ async def start_child(
 
 
 def describe_exit(returncode: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if returncode >= 0:
         return f"ended with exit code {returncode}"
     try:
@@ -112,7 +112,7 @@ def _read_tail(path: Path, start_bytes: int) -> list[str]:
 
 
 def _describe_event(line: str) -> str:
-    """Turn a JSON log event into a sentence; with an exception, that is what counts."""
+    """Turn a JSON log event into a sentence; an exception in it takes precedence."""
     try:
         event: dict[str, Any] = orjson.loads(line)
         exceptions = event.get("exception")

@@ -1,4 +1,4 @@
-"""Processes of one kind in a session: started, restarted when they die, drained at the end."""
+"""Child processes of one kind: started, restarted when they die, drained at the end."""
 
 import signal
 from collections import deque
@@ -14,16 +14,16 @@ from borgcli.launch.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Sessi
 from borgcli.launch.specs import ChildSpec
 from borgcore.service.runtime import LAST_MOMENT_S
 
-FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart would meet the same again
+FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart would fail the same way
 MAX_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 _FIRST_BACKOFF_S = 0.5  # doubled with every death in the window
-_LATE_S = 2 * LAST_MOMENT_S  # beyond the grace, at whose end a service cuts itself off
+_LATE_S = 2 * LAST_MOMENT_S  # beyond the grace: time for a service to cut itself off
 _SERVER_DEATH_S = 1.0  # agents may notice the server's death before its parent does
 
 
 class EmbeddedServer(Protocol):
-    """What the group wants to know of the embedded server."""
+    """What the group needs to know about the embedded server."""
 
     @property
     def child(self) -> Child:
@@ -31,11 +31,10 @@ class EmbeddedServer(Protocol):
 
 
 class ChildGroup:
-    """Processes that do the same; which number each agent plays under, the agents settle among themselves.
+    """Interchangeable processes; agents agree on their numbers among themselves.
 
-    A ``vital`` group is what the run is for: it ends the session when it cannot go on, and fails it when it cannot
-    drain. Training is worth more than watching it: with another group both are remarks, and the run's exit code is its
-    own.
+    A ``vital`` group ends the session when it cannot go on and fails it when it cannot drain. For any other group both
+    are remarks that leave the run's exit code alone: training matters more than watching it.
     """
 
     def __init__(
@@ -56,12 +55,12 @@ class ChildGroup:
 
     @property
     def works(self) -> bool:
-        """Whether any of them is alive, or will be again."""
+        """Return whether any process is alive or about to be restarted."""
         return bool(self._kept)
 
     @asynccontextmanager
     async def running(self, grace_s: float) -> AsyncIterator[Callable[[Sequence[ChildSpec]], None]]:
-        """Yield what starts processes; for the time of the block they are started again, at its end all drain."""
+        """Yield a start function. Crashed processes restart inside the block; all drain on exit."""
         try:
             async with anyio.create_task_group() as keepers:
 
@@ -80,12 +79,12 @@ class ChildGroup:
                 await self._drain(grace_s)
 
     async def _keep(self, spec: ChildSpec) -> None:
-        """Keep one process alive until cancelled, it cannot go on, or it dies too often."""
+        """Keep one process running until cancelled, until a restart is useless, or until it dies too often."""
         deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         while True:
             try:
                 child = await self._start(spec)
-            except OSError as error:  # no space for its log, no process to be had
+            except OSError as error:  # no space for its log, or no process left
                 self._give_up(spec, f"cannot start {spec.name}: {error.strerror}", EXIT_FAILED)
                 return
             self._living[spec.name] = child
@@ -111,7 +110,7 @@ class ChildGroup:
         if returncode == EXIT_SERVER and self._server is not None:
             with anyio.move_on_after(_SERVER_DEATH_S):
                 await self._server.child.process.wait()
-                await anyio.sleep_forever()  # whoever watches the server says it better
+                await anyio.sleep_forever()  # the watcher of the server explains it better
 
     def _give_up(self, spec: ChildSpec, text: str, exit_code: int) -> None:
         self._kept.discard(spec.name)
@@ -121,7 +120,7 @@ class ChildGroup:
             self._session.remark(f"{text}; the run goes on without {spec.name}")
 
     async def _drain(self, grace_s: float) -> None:
-        """Ask all to drain; kill who does not even cut itself off at its end, and all when the drain is cut off."""
+        """Ask all to drain; kill those that outlast the grace, and all of them when the drain is cut off."""
         children = list(self._living.values())
         for child in children:
             child.terminate()
@@ -136,18 +135,18 @@ class ChildGroup:
         if late and self._session.impatient:
             lost = "the agents were killed; what they learned since their last checkpoint is lost"
             self._session.cut_off(f"cut off: {lost if self._vital else f'{late[0].name} was killed'}")
-        elif not self._session.server_failed:  # without their server they cannot drain well
+        elif not self._session.server_failed:  # without the server no child can drain
             for child in children:
                 await self._judge(child, grace_s, late=child in late)
 
     async def _judge(self, child: Child, grace_s: float, *, late: bool) -> None:
-        """Say whose drain failed."""
+        """Report a child whose drain failed."""
         returncode = child.process.returncode or 0
         if late:
             how = f"did not drain within {grace_s:g} s and was killed"
         elif returncode == EXIT_CUT_OFF:
             how = f"did not drain within {grace_s:g} s and cut itself off"
-        elif returncode in (0, -signal.SIGTERM):  # SIGTERM met it before it could listen
+        elif returncode in (0, -signal.SIGTERM):  # SIGTERM arrived before it had a handler
             return
         else:
             how = f"{describe_exit(returncode)} while draining: {await child.last_words()}"

@@ -1,4 +1,4 @@
-"""The end of a run's events: what agents and monitor said last is brought into the store before the shipper stops."""
+"""Wait at the end of a run until the last events of agents and monitor are in the store."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +17,13 @@ from borgcore.eventlog.streams.server import backlog
 from borgcore.settings.sections import RedisSettings
 
 SHIPPING_S = 10.0  # longest wait for the last events
-_SILENT_S = 2.0  # a wait that is shorter needs no word
+_SILENT_S = 2.0  # shorter waits are not shown
 _LOOK_S = 0.1
 
 
 @asynccontextmanager
 async def shipped(session: Session, plan: Plan, settings: RedisSettings, shippers: ChildGroup) -> AsyncIterator[None]:
-    """After the block, wait until everything that its processes published is stored, or say what is not."""
+    """After the block, wait until all published events are stored; report those that are not."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What this machine, or the container we are in, has to give."""
+"""Cores, memory and GPU of this machine, or of the container around us."""
 
 import os
 import subprocess
@@ -6,20 +6,20 @@ import sys
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-_GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux, and Linux inside Windows
+_GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux; WSL
 _ASK_TORCH = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 _TORCH_S = 120.0  # to load torch from a slow disk
 
 
 def count_cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def has_cuda(gpus: tuple[Path, ...] = _GPUS) -> bool:
-    """Whether agents will train on CUDA: where there is a GPU, torch says so, in a process of its own."""
+    """Return whether agents will train on CUDA; if there is a GPU, torch is asked in a separate process."""
     if os.environ.get("BORG_AGENT_DEVICE") == "cpu" or not any(gpu.exists() for gpu in gpus):
         return False
     try:
@@ -30,13 +30,13 @@ def has_cuda(gpus: tuple[Path, ...] = _GPUS) -> bool:
 
 
 def read_memory_bytes(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Size of the machine's memory, or of our cgroup's where that is smaller."""
+    """Return the machine's memory in bytes, or our cgroup's limit if that is smaller."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([total, *_read_limits(cgroups, own)])
 
 
 def _read_limits(cgroups: Path, own: Path) -> list[int]:
-    """Limits of our cgroup and of all above it: version 2, and the root of version 1."""
+    """Return the limits of our cgroup and its ancestors (version 2) and of the root (version 1)."""
     paths = [cgroups / "memory.max", cgroups / "memory" / "memory.limit_in_bytes"]
     try:
         names = [line.split("::", 1)[1] for line in own.read_text().splitlines() if line.startswith("0::")]

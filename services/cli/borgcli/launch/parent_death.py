@@ -1,4 +1,4 @@
-"""Children end with their parent, even when that is killed with -9.
+"""End children with their parent, even if the parent is killed with -9.
 
 ``python -m borgcli.launch.parent_death PARENT COMMAND...`` asks the kernel (Linux only) to kill the process when its
 parent ends, checks that the parent is still there, and becomes COMMAND. The kernel watches the parent's *thread*, so
@@ -17,14 +17,14 @@ _ORPHANED = 1
 
 
 def end_with_parent(command: list[str]) -> list[str]:
-    """Put ``command`` on a leash that this process holds."""
+    """Return ``command`` wrapped so that it ends with this process."""
     return [sys.executable, "-P", "-m", "borgcli.launch.parent_death", str(os.getpid()), *command]
 
 
 def end_with_uv() -> bool:
-    """End by SIGTERM when the ``uv run`` above us is killed; with -9 it could not pass a signal on.
+    """Ask for SIGTERM when the ``uv run`` that started us is killed with -9 and cannot forward a signal.
 
-    Only then: a shell may well end before us, as under nohup.
+    Only for uv: a shell may legitimately end before us, as under nohup.
 
     Returns:
         Whether uv started us.
@@ -51,8 +51,8 @@ def _ask_kernel(death_signal: signal.Signals) -> None:
 
 def _main(parent: int, command: list[str]) -> int:
     if sys.platform == "linux":
-        # SIGKILL, not SIGTERM: nobody is left to cut off a drain that hangs. It costs the work since the last
-        # checkpoint; of Valkey nothing, for it hands its log to the kernel before it answers.
+        # SIGKILL, not SIGTERM: nobody is left to cut off a hanging drain. The work since the last checkpoint is
+        # lost, but nothing of Valkey: it hands its log to the kernel before it answers.
         _ask_kernel(signal.SIGKILL)
     if os.getppid() != parent:
         return _ORPHANED

@@ -1,4 +1,4 @@
-"""What the command line and, for a resumed run, its record ask for, put together and checked before anything starts."""
+"""Combine the command line with the record of a resumed run, and check both before anything starts."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _PRESET: TypeAdapter[PresetName] = TypeAdapter(PresetName)
 
 @dataclass(frozen=True)
 class Plan:
-    """One ``borg up``, decided."""
+    """Everything one ``borg up`` needs, decided."""
 
     folder: RunFolder
     record: RunRecord
@@ -43,7 +43,7 @@ class Plan:
     password: SecretStr | None = None  # of a server of the user's own; kept here alone
 
     def external_redis(self) -> RedisSettings | None:
-        """How to reach a server of the user's own; None for the embedded one."""
+        """Return how to reach the user's own server, or None for the embedded one."""
         if self.record.redis_url is None:
             return None
         ca_file = os.environ.get("BORG_REDIS_CA_FILE")
@@ -54,19 +54,19 @@ class Plan:
 
 @contextmanager
 def open_plan(flags: Flags) -> Iterator[Plan]:
-    """Decide, make or find the run's folder, and hold its lock.
+    """Decide what to run, create or find its folder, and hold its lock.
 
-    A password inside the URL is taken out of it: it must reach neither run.json nor a command line.
+    A password inside the URL is removed from it: it must reach neither run.json nor a command line.
 
     Raises:
-        SettingsError: a wrong value, the run exists already or runs already.
+        SettingsError: a value is wrong, or the run exists or is running already.
         MismatchError: a flag contradicts the run that is resumed.
     """
     if flags.run is not None:
         check_name(flags.run)
     _check_preset(flags.preset)
     flags, password = _take_password(flags)
-    made = None if flags.resume else _resolve(_new_record(flags))  # it may ask torch: before there is a folder
+    made = None if flags.resume else _resolve(_new_record(flags))  # may ask torch, so before creating the folder
     folder = _find(flags) if made is None else _create(flags)
     with lock_run(folder) as lock_file:
         record = made or _resolve(_merge(read_record(folder), flags, folder))
@@ -94,7 +94,7 @@ def _new_record(flags: Flags) -> RunRecord:
 
 
 def _resolve(record: RunRecord) -> RunRecord:
-    """Choose what ``auto`` means once: a run that is resumed on another machine keeps its preset."""
+    """Resolve ``auto`` once, so that a run resumed on another machine keeps its preset."""
     if record.preset != "auto":
         return record
     cuda = record.game != "catch" and has_cuda()
@@ -113,7 +113,7 @@ def _create(flags: Flags) -> RunFolder:
         folder = RunFolder(flags.runs / (name if attempt == 1 else f"{name}-{attempt}"))
         try:
             folder.create()
-        except SettingsError:  # another one began in this very second
+        except SettingsError:  # another run started in the same second
             attempt += 1
             continue
         return folder
@@ -127,11 +127,11 @@ def _find(flags: Flags) -> RunFolder:
 
 
 def _merge(record: RunRecord, flags: Flags, folder: RunFolder) -> RunRecord:
-    """Agents and seed may change from one start to the next; what the stored transitions depend on may not."""
+    """Apply new agents and seed; refuse changes that the stored transitions depend on."""
     for name in ("game", "preset", "capacity", "redis_url"):
         asked, stored = getattr(flags, name), getattr(record, name)
         if (name, asked) == ("preset", "auto"):
-            continue  # whatever the run has
+            continue  # means the preset of the run
         if asked is not None and asked != stored:
             flag = "--" + name.replace("_", "-")
             made = "without it" if stored is None else f"with {stored}"
@@ -152,7 +152,7 @@ def _check_preset(preset: str | None) -> PresetName:
 
 
 def _take_password(flags: Flags) -> tuple[Flags, SecretStr | None]:
-    """Return the flags without the password of their URL, and that or, without one, the environment's."""
+    """Return the flags without the password of their URL, and that password or else the environment's."""
     given = os.environ.get(PASSWORD_VARIABLE)
     password = SecretStr(given) if given else None
     if flags.redis_url is None:

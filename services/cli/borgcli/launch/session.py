@@ -1,4 +1,4 @@
-"""What the tasks of one ``borg up`` share: how it ends, and where they say so."""
+"""What the tasks of one ``borg up`` share: how it ends, and the display they report to."""
 
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -15,34 +15,34 @@ EXIT_FAILED = 1
 EXIT_SERVER = 3
 EXIT_TOO_EARLY = 5  # --for ended before --until-return was reached
 EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
-_ONE_PRESS_S = 0.5  # a terminal, uv and a supervisor may each pass on the same request
+_ONE_PRESS_S = 0.5  # a terminal, uv and a supervisor may each forward the same request
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a session ended, and the exit code that says it."""
+    """Why a session ended, and the exit code for it."""
 
     text: str
     exit_code: int = 0
 
 
 class Session:
-    """How one ``borg up`` ends: the first ending counts, ``intake`` stops the work, a cut-off stops the waiting."""
+    """The end of one ``borg up``: the first ending counts, ``intake`` stops the work, a cut-off stops the waiting."""
 
     def __init__(self, display: Display) -> None:
         self.display = display
         self.intake = CancelScope()
         self.ending: Ending | None = None
         self.remarks: list[str] = []
-        """What went wrong beside the run; it is said again at the end."""
+        """Problems that did not end the run; repeated at the end."""
         self.impatient = False
-        """Whether the drain was told to end at once."""
+        """Whether the user has cut the drain off."""
         self.played = False  # an agent has reported, so there may be something worth keeping
         self._wait = CancelScope()
 
     @property
     def server_failed(self) -> bool:
-        """Whether it ends because the server failed, without which nobody can end well."""
+        """Return whether it ends because the server failed; no child can drain without the server."""
         return self.ending is not None and self.ending.exit_code == EXIT_SERVER
 
     def end(self, text: str, exit_code: int = 0) -> None:
@@ -53,26 +53,26 @@ class Session:
         self.intake.cancel()
 
     def fail(self, text: str, exit_code: int = EXIT_FAILED) -> None:
-        """Say what failed while draining; a failure that came first keeps its code."""
+        """Report a failure while draining; an earlier failure keeps its exit code."""
         self.display.say(text)
         if self.ending is None or self.ending.exit_code == 0:
             self.ending = Ending(text, exit_code)
 
     def remark(self, text: str) -> None:
-        """Say what went wrong without being a reason to end, or to fail."""
+        """Report a problem that neither ends nor fails the run."""
         self.display.say(text)
         self.remarks.append(text)
 
     @contextmanager
     def patience(self, wait_s: float) -> Iterator[None]:
-        """Wait so long for a part of the drain, and no longer than until the drain is cut off."""
+        """Limit a part of the drain to ``wait_s``, and end it early if the drain is cut off."""
         with anyio.move_on_after(wait_s) as self._wait:  # parts drain one after the other
             if self.impatient:
                 self._wait.cancel()
             yield
 
     def cut_off(self, text: str) -> None:
-        """Record that the drain was cut off, whatever began it; its first victim is named."""
+        """Record that the drain was cut off; the text names the first process it hit."""
         if self.ending is None or self.ending.exit_code != EXIT_CUT_OFF:
             self.display.say(text)
             self.ending = Ending(text, EXIT_CUT_OFF)
@@ -87,7 +87,7 @@ class Session:
                 task_status.started()
                 await self._listen(signals)
         finally:
-            for number in heeded:  # all has ended; what is left, run.json, takes no time and is not to be torn
+            for number in heeded:  # everything has ended; a signal must not tear run.json, written next
                 signal.signal(number, signal.SIG_IGN)
 
     async def _listen(self, signals: AsyncIterator[signal.Signals]) -> None:

@@ -1,4 +1,4 @@
-"""Who works on a run: the command line and the environment of every process that borg starts beside Valkey."""
+"""Command line and environment of every process that borg starts beside Valkey."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from borgcore.settings.sections import RedisSettings
 SHIPPER_GROUP = "borg-logshipper"
 HELPER_GRACE_S = 10.0  # for monitor and logshipper to drain
 AGENT_OPTIONS = {"game": "--game", "preset": "--preset", "seed": "--seed", "capacity": "--replay.capacity"}
-"""What the record of a run sets for its agents."""
-_MEMBER = "borg-up"  # of the group; the run's lock sees to it that there is one
-# What borg decides: which servers the parts of a run speak to, and that no two parts share an address.
+"""Fields of a run's record that are passed to its agents, with the agent's option for each."""
+_MEMBER = "borg-up"  # in the group; the run's lock guarantees that there is one
+# Decided by borg: the servers that the processes use, and that no two share a health address.
 _DECIDED = re.compile(
     r"BORG_((AGENT|MONITOR|LOGSHIPPER)_)?(REDIS|EVENTS)_(URL|USER|PASSWORD|SASL|CA_FILE)"
     r"|BORG_LOGSHIPPER_(STORE(__.*)?|CHECK_CONFIG)|BORG_(AGENT_)?HEALTH_ADDRESS",
@@ -25,7 +25,7 @@ _DECIDED = re.compile(
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """A process that is to be there, and is started again when it dies."""
+    """A process to start, and to restart when it dies."""
 
     name: str
     command: Sequence[str]
@@ -34,7 +34,7 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class ChildSpecs:
-    """Everyone who works on a run."""
+    """All child processes of a run."""
 
     agents: Sequence[ChildSpec]
     monitors: Sequence[ChildSpec] = ()
@@ -45,7 +45,7 @@ MakeSpecs = Callable[[Plan, RedisSettings], ChildSpecs]
 
 
 def child_specs(plan: Plan, redis: RedisSettings) -> ChildSpecs:
-    """Say how agents, monitor and logshipper are started; passwords go by the environment."""
+    """Return how agents, monitor and logshipper are started; passwords travel in the environment."""
     folder = plan.folder
     return ChildSpecs(
         agents=[
@@ -58,7 +58,7 @@ def child_specs(plan: Plan, redis: RedisSettings) -> ChildSpecs:
 
 
 def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
-    """Write the command line of an agent."""
+    """Return the command line of an agent."""
     record = plan.record
     command = _program("borgagent", plan, redis, plan.grace_s)
     command += ["--checkpoint-dir", str(plan.folder.checkpoints)]
@@ -69,23 +69,23 @@ def agent_command(plan: Plan, redis: RedisSettings) -> list[str]:
 
 
 def shipper_command(plan: Plan, redis: RedisSettings) -> list[str]:
-    """Write the command line of the logshipper: whatever the environment says, it ships into the run's folder."""
+    """Return the command line of the logshipper; it always ships into the run's folder."""
     command = _program("borglogshipper", plan, redis, HELPER_GRACE_S)
     return [*command, "--store.url", plan.folder.events_url, "--group", SHIPPER_GROUP, "--member", _MEMBER]
 
 
 def _program(package: str, plan: Plan, redis: RedisSettings, grace_s: float) -> list[str]:
-    """Write what all have in common; the event log is the run's own Redis, for that is where our logshipper reads."""
+    """Return what all command lines share; the event log is the run's own Redis, where our logshipper reads."""
     command = [sys.executable, "-P", "-m", f"{package}.main", "--run", plan.folder.run]
     command += ["--redis-url", redis.url, "--events-url", redis.url]
     return [*command, "--log-format", "json", "--grace-s", f"{grace_s:g}"]
 
 
 def child_environment(redis: RedisSettings) -> dict[str, str]:
-    """Our environment without what borg decides, and with how to get into the run's Redis."""
+    """Return our environment without what borg decides, plus the credentials of the run's Redis."""
     env = {name: value for name, value in os.environ.items() if not _DECIDED.fullmatch(name)}
     password = "" if redis.password is None else redis.password.get_secret_value()
-    # empty: none, whatever a TOML file says
+    # empty means none, even if a TOML file has one
     env |= {PASSWORD_VARIABLE: password, "BORG_EVENTS_PASSWORD": password, "BORG_HEALTH_ADDRESS": ""}
     if redis.ca_file is not None:
         env |= {"BORG_REDIS_CA_FILE": str(redis.ca_file), "BORG_EVENTS_CA_FILE": str(redis.ca_file)}

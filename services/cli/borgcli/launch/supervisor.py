@@ -1,6 +1,6 @@
-"""One ``borg up`` from start to end: Valkey, then logshipper, monitor and agents; their drain the other way round.
+"""One ``borg up``: start Valkey, logshipper, monitor and agents, and drain them in reverse order.
 
-So whoever publishes events ends before the one who stores them, and Valkey, in which they wait for it, ends last.
+Publishers of events thus end before the logshipper that stores them, and Valkey, which queues the events, ends last.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,12 +22,12 @@ from borgcore.settings.sections import RedisSettings
 
 
 def run_up(plan: Plan, display: Display, staff: MakeSpecs = child_specs) -> Session:
-    """Run until something ends it; every process that was started has ended then."""
+    """Run until something ends the session; every started process has ended on return."""
     return anyio.run(supervise, plan, display, staff)
 
 
 async def supervise(plan: Plan, display: Display, staff: MakeSpecs) -> Session:
-    """Run one session; its ``ending`` says how it went."""
+    """Run one session and return it; ``ending`` holds the outcome."""
     session = Session(display)
     async with anyio.create_task_group() as listening:
         await listening.start(session.heed_signals)

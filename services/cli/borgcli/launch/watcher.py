@@ -1,4 +1,4 @@
-"""Reads the run's progress, shows it, and ends the session when it has come to what was asked for."""
+"""Read and show the run's progress; end the session when the target return or the time limit is reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from borgcore.run.reports import AgentReport, read_reports
 from borgcore.run.stats import ReplayStats, read_stats
 from borgcore.settings.sections import RedisSettings
 
-PERIOD_S = 0.5  # of reading and showing
+PERIOD_S = 0.5  # between two readings
 
 
 @dataclass
 class RunWatcher:
-    """The progress of one session."""
+    """Watches the progress of one session."""
 
     session: Session
     plan: Plan
@@ -37,7 +37,7 @@ class RunWatcher:
             try:
                 async with open_redis(settings) as redis:
                     await self._follow(redis)
-            except (BorgError, RedisError, OSError):  # the agents, or whoever watches the server, say what that means
+            except (BorgError, RedisError, OSError):  # the agents, or the watcher of the server, report what that means
                 self._show(answering=False)
             await anyio.sleep(PERIOD_S)
 
@@ -59,7 +59,7 @@ class RunWatcher:
     async def _follow(self, redis: Redis) -> None:
         while True:
             found = await read_reports(redis, self.plan.folder.run)
-            self.reports = [report for report in found if report.at_s >= self.began_s]  # not an earlier session's
+            self.reports = [report for report in found if report.at_s >= self.began_s]  # not of an earlier session
             self.stats = await read_stats(redis, self.plan.folder.run)
             self.session.played = self.session.played or bool(self.reports)
             self._show(answering=True)

@@ -1,4 +1,4 @@
-"""Where a session says what happens: a live table on a terminal, plain lines elsewhere."""
+"""How a session is displayed: a live table on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -19,20 +19,20 @@ LINE_PERIOD_S = 10.0  # of plain progress lines
 
 
 class Display(Protocol):
-    """What a session needs to be seen."""
+    """How a session shows messages, the phase and the progress."""
 
     def say(self, text: str) -> None:
-        """Say what happened, for good."""
+        """Print a message that stays."""
 
     def show_phase(self, text: str) -> None:
-        """Show what is under way, until something else is."""
+        """Show the current phase until the next one."""
 
     def show(self, progress: RunProgress) -> None:
-        """Show how the run stands."""
+        """Show the progress of the run."""
 
 
 def complain(text: str) -> None:
-    """Write the one line that says why borg ends, on standard error."""
+    """Write why borg ends, as one line on standard error."""
     sys.stderr.write(f"borg: {' '.join(text.split())}\n")
 
 
@@ -40,14 +40,14 @@ class SturdyConsole(Console):
     """A console whose reader may go away (``borg up | head``) without ending the run."""
 
     def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on."""
+        """Discard further output."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 
 class TerminalDisplay:
-    """A table that is refreshed in place; what is said scrolls above it."""
+    """A table that is refreshed in place; messages scroll above it."""
 
     def __init__(self, console: Console, live: Live) -> None:
         self._console = console
@@ -60,7 +60,7 @@ class TerminalDisplay:
             self._console.print(Text(text))
 
     def show_phase(self, text: str) -> None:
-        """Show it above the newest figures, where there are any."""
+        """Show the phase above the newest figures, if there are any."""
         shown = Text(text, style="italic") if self._progress is None else render_table(self._progress, text)
         with suppress(OSError):
             self._live.update(shown, refresh=True)
@@ -87,7 +87,7 @@ class PlainDisplay:
             self._console.print(Text(f"{datetime.now().astimezone():%H:%M:%S} {text}"), soft_wrap=True, highlight=False)
 
     def show_phase(self, text: str) -> None:
-        """Print a new phase at once, changed figures of the same one once per period."""
+        """Print a new phase at once, and changes within a phase once per period."""
         kind, now_s = text.split(":", maxsplit=1)[0], monotonic()
         if kind != self._phase or now_s - self._phase_at_s >= LINE_PERIOD_S:
             self._phase, self._phase_at_s = kind, now_s
@@ -101,7 +101,7 @@ class PlainDisplay:
             self.close()
 
     def close(self) -> None:
-        """Print the newest figures, unless they are printed."""
+        """Print the newest figures, unless they have been printed."""
         if self._unshown is not None:
             self.say(render_line(self._unshown))
             self._unshown = None
@@ -109,7 +109,7 @@ class PlainDisplay:
 
 @contextmanager
 def open_display() -> Iterator[Display]:
-    """Choose by what standard output is."""
+    """Choose the display by what standard output is."""
     console = SturdyConsole()
     if not console.is_terminal:
         plain = PlainDisplay(console)

@@ -1,4 +1,4 @@
-"""An event as a line for people: when, who, what, and its fields with as many digits as one reads."""
+"""An event as one readable line: time, agent, name, and fields rounded to useful digits."""
 
 import json
 from datetime import datetime
@@ -10,7 +10,7 @@ from rich.text import Text
 from borgcore.errors import CorruptDataError
 
 _ENVELOPE = frozenset({"@timestamp", "event_id", "event", "schema", "run", "agent"})
-# A sample has some fifty fields, and comes every second: here are those that one watches.
+# A sample has about fifty fields and comes every second: only these are shown.
 _WATCHED = {
     "memory_sampled": (
         "replay_transitions",
@@ -26,7 +26,7 @@ _WATCHED = {
     )
 }
 _LONGEST = 60  # characters of a nested value; --json has it whole
-_WHOLE = 1000.0  # from here on a number's fraction says nothing
+_WHOLE = 1000.0  # larger numbers are shown without a fraction
 
 
 def render_event(document: str) -> Text:
@@ -60,7 +60,7 @@ def _local_time(stamp: object) -> str:
 
 
 def _format(value: object) -> str:
-    """Write a value on one line; what a terminal would obey is escaped."""
+    """Write a value on one line; control characters are escaped."""
     match value:
         case float():
             return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""What a run looks like at one moment, read from its Redis."""
+"""The state of a run at one moment, read from its Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from borgcore.run.reports import AgentReport, mean_return
 from borgcore.run.stats import ReplayStats
 
 JUDGED_EPISODES = 20  # newest episodes whose mean --until-return compares
-_GREEDY = 0.05  # epsilon up to which play is judged, however little others explore
+_GREEDY = 0.05  # agents up to this epsilon are always judged
 SILENT_S = 5.0  # an agent reports once a second
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run, now."""
+    """The state of a run now."""
 
     run: str
     game: str
@@ -29,9 +29,9 @@ class RunProgress:
 
     @property
     def pooled_return(self) -> float | None:
-        """Mean return over the newest episodes of the agents that explore least; None before there are enough.
+        """Mean return over the newest episodes of the agents that explore least; None until there are enough.
 
-        Where there are many agents, the first ones explore for good, and their returns say little of the network.
+        With many agents the first ones keep exploring, and their returns say little about the network.
         """
         lowest = min((report.epsilon for report in self.reports), default=0.0)
         judged = [report for report in self.reports if report.epsilon <= max(2 * lowest, _GREEDY)]
@@ -39,7 +39,7 @@ class RunProgress:
 
     @property
     def phase(self) -> str:
-        """What the run is busy with."""
+        """The current phase of the run."""
         if not self.answering:
             return "Redis does not answer"
         stored = self.stats.size if self.stats else 0
@@ -57,5 +57,5 @@ class RunProgress:
 
 
 def warmup_size(preset: str) -> int:
-    """Transitions that a preset wants before learning begins."""
+    """Return how many transitions a preset stores before learning begins."""
     return int(PRESETS[preset]["replay"]["min_size"])
