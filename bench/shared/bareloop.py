@@ -1,6 +1,6 @@
 """The least a Python shipper can do from Kafka to ``_bulk``: the reference of bench/shipper.
 
-    python -m bench.bareloop KAFKA TOPIC GROUP URL INDEX
+    python -m bench.shared.bareloop KAFKA TOPIC GROUP URL INDEX
 
 Read up to 2,000 records, parse each, send them in one request under their ids, commit, and again. No limits, no
 dead letters, nothing in flight beside anything, whatever is refused again and again: not a shipper to be used.

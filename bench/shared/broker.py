@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.turns import free_port
+from bench.shared.turns import free_port
 
 START_LIMIT_S = 90.0
 FETCH_LIMIT_S = 300.0

@@ -1,6 +1,6 @@
 """The load of bench/shipper: finished episodes of exactly 319 bytes in a Kafka topic.
 
-    python -m bench.load KAFKA PREFIX DOCUMENTS      a process of its own, for a load of millions
+    python -m bench.shared.load KAFKA PREFIX DOCUMENTS      a process of its own, for a load of millions
 
 Each has a UUIDv7 of its own, the last ten digits of which number the load.
 """

@@ -10,7 +10,7 @@ import redis
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 
-from bench.rates import blocking_rates_of, progress, report
+from bench.shared.rates import blocking_rates_of, progress, report
 from borgcore.replay import Transition
 
 KEY = "original:replay"

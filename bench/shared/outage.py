@@ -15,8 +15,8 @@ import anyio
 import orjson
 from aiokafka import AIOKafkaConsumer
 
-from bench.broker import run_broker
-from bench.turns import RUN, Pace, Player, progress, report, start_player
+from bench.shared.broker import run_broker
+from bench.shared.turns import RUN, Pace, Player, progress, report, start_player
 from borgcore.settings.sections import EventsSettings
 
 TOPIC = "training_log"

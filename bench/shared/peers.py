@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.bareloop import RECORDS
-from bench.load import TOPIC
-from bench.rates import progress
-from bench.rsyslog import BATCH, find_rsyslog, rsyslog_command, rsyslog_version
+from bench.shared.bareloop import RECORDS
+from bench.shared.load import TOPIC
+from bench.shared.rates import progress
+from bench.shared.rsyslog import BATCH, find_rsyslog, rsyslog_command, rsyslog_version
 from borglogshipper.settings import BatchSettings, LogshipperSettings
 
 OURS, BARE, RSYSLOG = "borg-logshipper", "bare-loop", "rsyslog"
@@ -141,7 +141,7 @@ def _our_environment(errand: Errand) -> dict[str, str]:
 
 def _bare_command(errand: Errand) -> list[str]:
     topic = errand.prefix + TOPIC
-    return [sys.executable, "-m", "bench.bareloop", errand.kafka, topic, errand.group, errand.url, errand.index]
+    return [sys.executable, "-m", "bench.shared.bareloop", errand.kafka, topic, errand.group, errand.url, errand.index]
 
 
 def _rsyslog_command(program: Path, errand: Errand) -> list[str]:

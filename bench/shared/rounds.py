@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import committed, is_settled
-from bench.peers import RSYSLOG, Errand, Peer, Shipping, shipping
-from bench.rates import progress
-from bench.targets import Arrived, SinkTarget, Target
+from bench.shared.load import committed, is_settled
+from bench.shared.peers import RSYSLOG, Errand, Peer, Shipping, shipping
+from bench.shared.rates import progress
+from bench.shared.targets import Arrived, SinkTarget, Target
 
 SETTLE_S = 1.5  # after the last document: the last commit is made
 STALL_S = 30.0  # without a document: no more will come

@@ -1,6 +1,6 @@
 """A scripted stand-in for Elasticsearch that takes ``_bulk`` as fast as it comes; a process of its own.
 
-    python -m bench.sink      prints its port, then serves until it is terminated
+    python -m bench.shared.sink      prints its port, then serves until it is terminated
 
 It answers each request with one item a document, status 201, prepared once for each number of documents: with all
 fields that Elasticsearch sends, or, where ``filter_path`` asks for less, with the status alone. Elasticsearch does
@@ -62,7 +62,7 @@ class Arrivals:
     last_s: float = 0.0
     bodies: list[bytearray] = field(default_factory=list)
     numbers: set[bytes] = field(default_factory=set)
-    """The load's numbers, see :mod:`bench.load`."""
+    """The load's numbers, see :mod:`bench.shared.load`."""
     with_ids: int = 0
     """Documents that came with an ``_id``."""
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bench.load import TOPIC
+from bench.shared.load import TOPIC
 from borgcore.events.elasticsearch_templates import index_template
 
 TIMEOUT_S = 60.0
@@ -82,7 +82,7 @@ class _Server:
 
 
 class SinkTarget(_Server):
-    """bench/sink: our own ceiling."""
+    """bench/shared/sink: our own ceiling."""
 
     name = "kafka to sink"
     period_s = 0.02
@@ -152,7 +152,7 @@ class ElasticTarget(_Server):
 @contextmanager
 def open_sink() -> Iterator[SinkTarget]:
     """Run the sink for the time of the block."""
-    with subprocess.Popen([sys.executable, "-m", "bench.sink"], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-m", "bench.shared.sink"], stdout=subprocess.PIPE) as process:
         try:
             if process.stdout is None:
                 raise RuntimeError("the sink has no output")
