@@ -1,4 +1,4 @@
-"""Open the event log that a URL names; aiokafka is imported only where it names Kafka."""
+"""Opens the event log at a URL; aiokafka is imported only for a Kafka URL."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager

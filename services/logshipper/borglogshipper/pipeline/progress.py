@@ -41,7 +41,7 @@ class ShippingProgress:
     under_way: int = 0
     """Records read but not done yet."""
     lag: int = 0
-    """Records in the log that were not committed yet at the last report."""
+    """Records in the log that were not in the store yet at the last report."""
 
     def metrics(self, labels: dict[str, str]) -> Iterable[Metric]:
         """Yield the counters as Prometheus metrics."""
@@ -55,7 +55,7 @@ class ShippingProgress:
         }
         gauges = {
             "under_way_records": (self.under_way, "Records read but not done yet"),
-            "lag_records": (self.lag, "Records in the log that are not committed yet"),
+            "lag_records": (self.lag, "Records in the log that are not in the store yet"),
         }
         for name, (value, text) in counters.items():
             counter = CounterMetricFamily(f"borg_logshipper_{name}", text, labels=list(labels))
