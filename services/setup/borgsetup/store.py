@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from borgcore.errors import ServerError, SettingsError
 from borgcore.events.elasticsearch_templates import index_template
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgsetup.keys import write_secret
 from borgsetup.server import Server, open_server
 from borgsetup.settings import SetupSettings

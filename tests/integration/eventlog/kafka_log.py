@@ -9,7 +9,7 @@ import anyio
 from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.consumer import open_kafka_consumer
 from borgcore.eventlog.protocol import Consumer, Outgoing, Partition, Position, Revoked
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.settings.sections import EventsSettings
 
 

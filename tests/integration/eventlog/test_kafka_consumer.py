@@ -11,7 +11,7 @@ from borgcore.eventlog.kafka.client import ensure_topics
 from borgcore.eventlog.kafka.consumer import KafkaConsumer
 from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.eventlog.protocol import Consumer, Partition
-from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
 

@@ -14,7 +14,7 @@ from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.eventlog.open import open_consumer, open_sender
 from borgcore.eventlog.protocol import Outgoing
-from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings, SaslMechanism
 from tests.limits import HANG_S
 

@@ -15,7 +15,8 @@ import pytest
 from borgcore.eventlog.publisher import encode_event
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.monitoring import EventsDropped, MemorySampled, MemoryWarned, ShipperReported
-from borgcore.events.schema import TOPICS, Event
+from borgcore.events.schema import Event
+from borgcore.events.topics import TOPICS
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
 from borgsetup.kibana.objects import CONTROLS
 from borgsetup.kibana.panel import Panel, place_panels

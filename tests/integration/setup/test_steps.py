@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from borgcore.errors import ServerError, SettingsError
 from borgcore.events.elasticsearch_templates import index_template
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import ndjson
 from borgsetup.settings import SetupSettings

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from logstash_pipeline_parser import Pipeline
 
-from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.events.topics import DEAD_LETTER, TOPICS
 
 TEXT = (Path(__file__).parents[3] / "deploy" / "logstash" / "logstash.conf").read_text()
 

@@ -8,7 +8,8 @@ the one that is shown. The refresh interval is left as it is: each second while 
 from typing import Any
 
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
-from borgcore.events.schema import SCHEMA_VERSION, Topic
+from borgcore.events.schema import SCHEMA_VERSION
+from borgcore.events.topics import Topic
 
 PRIORITY = 200  # above 100, which Elasticsearch's own templates have
 LONGEST_KEYWORD = 1024  # characters; a longer string is kept, but not found by

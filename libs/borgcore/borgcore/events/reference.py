@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from borgcore.events import monitoring, training  # noqa: F401  # their classes are the events
-from borgcore.events.schema import DEAD_LETTER, DEAD_LETTER_CAP, SCHEMA_VERSION, TOPICS, Event, Topic, find_figure
+from borgcore.events.schema import SCHEMA_VERSION, Event, find_figure
+from borgcore.events.topics import DEAD_LETTER, DEAD_LETTER_CAP, TOPICS, Topic
 
 _HEAD = f"""\
 # Events

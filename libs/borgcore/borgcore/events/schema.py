@@ -5,17 +5,14 @@ field that is None is left out of the JSON. A change that an old reader would mi
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-SCHEMA_VERSION = 1
+from borgcore.events.topics import Topic
 
-Topic = Literal["training_log", "memory_monitoring"]
-TOPICS: tuple[Topic, ...] = get_args(Topic)
-DEAD_LETTER = "dead_letter"
-DEAD_LETTER_CAP = 1_000  # of a Redis stream, where the replay memory lives, too: the largest letters have 133 kB each
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import structlog
 from borgcore.connection.retry import Backoff, retry_through_outage
 from borgcore.errors import EventLogError
 from borgcore.eventlog.protocol import Consumer
-from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.topics import DEAD_LETTER
 from borglogshipper.pipeline.dead_letter import encode_dead_letter
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
 from borglogshipper.pipeline.record import RecordBatch, Refused, origin_id

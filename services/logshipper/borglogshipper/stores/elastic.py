@@ -11,7 +11,7 @@ from elastic_transport import ConnectionTimeout, TlsError, TransportError
 from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
 from borgcore.events.elasticsearch_templates import index_template
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.eventstore.elastic_client import make_client
 from borgcore.eventstore.open import Address
 from borgcore.eventstore.settings import StoreSettings
@@ -26,7 +26,7 @@ from borglogshipper.stores.store import (
 )
 
 CLOSE_TIMEOUT_S = 2.0
-MAJOR = 8  # version of the servers that the client is for
+MAJOR = 8  # server version that the client supports
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
 _HAS_PRIVILEGES = "/_security/user/_has_privileges"
@@ -37,7 +37,7 @@ _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
 
 class _Heads(dict[str, bytes]):
-    """Index -> what stands in ``_bulk`` between the document before and an id."""
+    """Index -> the bytes in ``_bulk`` between the previous document and an id."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
@@ -97,10 +97,10 @@ class ElasticStore:
         return read_verdicts(answer, documents.indices, self._prefix, self._where)
 
     async def _hold_if_all_is_refused(self, index: str, refusal: StoreRefusedError) -> None:
-        """Send a request that no document can break: where that is refused, too, no document is to blame.
+        """Send a request without documents: if that is refused as well, no document is the cause.
 
-        So it is where the server allows no index to be named in a request, or a proxy changes its path. Elsewhere the
-        server takes it and refuses its one item, which is no object; nothing is stored either way.
+        A server that forbids index names in requests refuses it, and so does a proxy that changes paths. Any other
+        server accepts it and refuses its one item, which is not an object; nothing is stored either way.
         """
         try:
             await self._send("POST", _BULK, self._heads[index][1:] + b'none"}}\n0\n', _NDJSON)
@@ -122,7 +122,7 @@ class ElasticStore:
         return found
 
     def _source(self, document: Mapping[str, Any]) -> bytes | None:
-        """A document of an ``_mget`` answer; None where it or its index is not there."""
+        """Return a document of an ``_mget`` answer, or None if it or its index is missing."""
         error = document.get("error")
         if error is not None and error["type"] != "index_not_found_exception":
             raise StoreHeldError(f"{self._where} refused to read: {error['type']}: {error['reason']}")
@@ -134,7 +134,7 @@ class ElasticStore:
         wanted = {"cluster": self._cluster_privileges, "index": [{"names": patterns, "privileges": privileges}]}
         try:
             answer = await self._send("POST", _HAS_PRIVILEGES, orjson.dumps(wanted), _JSON)
-        except StoreRefusedError:  # the server has no such path
+        except StoreRefusedError:  # the server does not know the path
             return "security is off"
         try:
             found = _parse(answer)
@@ -152,7 +152,7 @@ class ElasticStore:
         return f"as {user}"
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Send what can be refused by the server's state alone."""
+        """Send a request that only the server's state can make fail."""
         try:
             return await self._send(method, path, body, _JSON)
         except (StoreRefusedError, StoreTooLargeError) as error:

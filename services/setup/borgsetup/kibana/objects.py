@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from borgcore.events.schema import TOPICS, Topic
+from borgcore.events.topics import TOPICS, Topic
 from borgsetup.kibana.lens import lens_attributes, reference_data_view
 from borgsetup.kibana.panel import DATA_VIEWS, TIME, Panel, Place, place_panels
 from borgsetup.kibana.panels import ROWS

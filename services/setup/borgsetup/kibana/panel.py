@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from borgcore.events.schema import Event, Topic
+from borgcore.events.schema import Event
+from borgcore.events.topics import Topic
 
 TIME = "@timestamp"
 GRID_COLUMNS = 48  # of every dashboard in Kibana

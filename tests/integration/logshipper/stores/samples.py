@@ -4,7 +4,8 @@ from typing import Any
 
 from borgcore.eventlog.publisher import encode_event
 from borgcore.events.reference import list_events, list_fields
-from borgcore.events.schema import TOPICS, Event
+from borgcore.events.schema import Event
+from borgcore.events.topics import TOPICS
 from borglogshipper.stores.store import Documents
 
 VALUES: dict[str, Any] = {

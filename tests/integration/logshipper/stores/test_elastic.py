@@ -6,7 +6,7 @@ import pytest
 
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Documents, Outcome, Store, StoreHeldError, StoreRefusedError, Verdict

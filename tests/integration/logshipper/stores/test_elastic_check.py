@@ -4,7 +4,7 @@ import anyio
 import orjson
 import pytest
 
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError

@@ -4,7 +4,8 @@ import pytest
 
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
-from borgcore.events.schema import SCHEMA_VERSION, TOPICS, Event, Topic
+from borgcore.events.schema import SCHEMA_VERSION, Event
+from borgcore.events.topics import TOPICS, Topic
 
 
 def properties(topic: Topic) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import pytest
 
 from borgcore.events.monitoring import EventsDropped
 from borgcore.events.reference import ENVELOPE, Field, list_events, list_fields, write_reference
-from borgcore.events.schema import TOPICS, Event, Topic
+from borgcore.events.schema import Event
+from borgcore.events.topics import TOPICS, Topic
 from borgcore.events.training import EpisodeEnded, RunStarted
 
 DOCUMENT = Path(__file__).parents[4] / "docs/events.md"

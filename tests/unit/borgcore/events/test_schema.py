@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from borgcore.eventlog.publisher import encode_event
 from borgcore.events.monitoring import EventsDropped
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
-from borgcore.events.schema import SCHEMA_VERSION, TOPICS, Event, Topic
+from borgcore.events.schema import SCHEMA_VERSION, Event
+from borgcore.events.topics import TOPICS, Topic
 from borgcore.events.training import AgentReported, LearnerReported, RunStarted
 
 EVENTS = [event for topic in TOPICS for event in list_events(topic)]

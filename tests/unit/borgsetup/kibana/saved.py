@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from borgcore.events.elasticsearch_templates import index_template
-from borgcore.events.schema import TOPICS, Topic
+from borgcore.events.topics import TOPICS, Topic
 
 FILE = Path(__file__).parents[4] / "deploy/kibana/dashboard.ndjson"
 OBJECTS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_bytes().splitlines()]

@@ -9,7 +9,7 @@ from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, create_topics, named_errors, open_admin
 from borgcore.eventlog.kafka.metadata import READ, WRITE, ask_group_permissions, ask_topic_permissions
 from borgcore.events.monitoring import ShipperReported
-from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings
 
 Versions = Mapping[int, tuple[int, int]]

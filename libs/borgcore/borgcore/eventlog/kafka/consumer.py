@@ -23,7 +23,7 @@ from borgcore.eventlog.kafka.outage import KafkaOutage
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import Chunk, Outgoing, Partition, Position, Revoked
-from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
 
 MOST_ERRORS = 5  # in a row; after them aiokafka is considered broken

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from borgcore.eventlog.kafka.client import address_of, client_options, ensure_topics, named_errors
 from borgcore.eventlog.kafka.closing import close_producer
 from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
-from borgcore.events.schema import DEAD_LETTER, TOPICS
+from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings
 
 BATCH_BYTES = 1 << 19  # before compression; Kafka refuses batches over 1 MiB by default

@@ -16,7 +16,7 @@ from borgcore.eventlog.protocol import Chunk, Partition, Position
 from borgcore.eventlog.streams.group import Entry, StreamGroup
 from borgcore.eventlog.streams.pending import PendingEntries
 from borgcore.eventlog.streams.server import FAILURES, T, log_error, open_log
-from borgcore.events.schema import DEAD_LETTER_CAP
+from borgcore.events.topics import DEAD_LETTER_CAP
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings
 

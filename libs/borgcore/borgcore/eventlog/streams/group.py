@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from borgcore.connection.client import address_of
 from borgcore.eventlog.streams.fetch_size import FetchSize
 from borgcore.eventlog.streams.server import FIELD, count_backlog, execute, trim
-from borgcore.events.schema import DEAD_LETTER
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000

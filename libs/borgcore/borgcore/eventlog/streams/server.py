@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from borgcore.connection.client import address_of, open_redis
 from borgcore.connection.failures import server_error
 from borgcore.errors import EventLogError, ServerError, SettingsError
-from borgcore.events.schema import TOPICS
+from borgcore.events.topics import TOPICS
 from borgcore.run.keys import RunKeys
 from borgcore.settings.addresses import read_address
 from borgcore.settings.sections import EventsSettings, RedisSettings
