@@ -1,10 +1,12 @@
-"""Every error a user can meet; the runtime prints its text as one line and ends with its exit code, no traceback."""
+"""Every error that a user can see; the runtime prints it as one line, without traceback, and uses its exit code."""
 
 from typing import ClassVar
 
+EXIT_CUT_OFF = 130  # of a process that was cut off; what a shell reports of an interrupted program
+
 
 class BorgError(Exception):
-    """Something the user can mend. The text says subject, what was found, what was expected, what happens now."""
+    """An error the user can fix. The text gives subject, what was found, what was expected, what happens now."""
 
     exit_code: ClassVar[int] = 1
 
@@ -22,11 +24,11 @@ class ServerError(BorgError):
 
 
 class EventLogError(ServerError):
-    """The event log is absent, slow, or refuses us; what was to be sent or read may be tried again."""
+    """The event log is absent, slow, or refuses us; the operation may be tried again."""
 
 
 class MismatchError(BorgError):
-    """What is stored (memory, checkpoint, weights) belongs to another game, preset or run."""
+    """Stored data (memory, checkpoint, weights) belongs to another game, preset or run."""
 
     exit_code = 4
 

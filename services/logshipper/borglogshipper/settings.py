@@ -10,20 +10,20 @@ from borgcore.settings.service import ServiceSettings
 
 
 class BatchSettings(Section):
-    """How records are put together and how many are under way."""
+    """How records are batched, and how many batches are under way."""
 
     records: PositiveInt = 5_000
     """Most records in one request."""
     size_bytes: PositiveInt = 5_000_000
     """Most bytes in one request; Elasticsearch's guide advises 5 to 15 MB."""
     linger_s: PositiveFloat = 0.5
-    """Longest time a record waits for others to travel with, seconds."""
+    """Longest time a record waits for its batch to fill, seconds."""
     in_flight: PositiveInt = 3
     """Requests under way at once; beyond, reading pauses."""
 
 
 class RetrySettings(Section):
-    """How what failed is tried again."""
+    """How failed requests are retried."""
 
     first_s: PositiveFloat = 0.2
     """Wait before the second try, seconds; doubled with each further one, jittered."""
@@ -37,12 +37,12 @@ class LogshipperSettings(ServiceSettings):
     service: ClassVar[str] = "logshipper"
 
     check_config: bool = False
-    """Verify log and store (address, credentials, versions), say what was found, and end."""
+    """Verify log and store (address, credentials, versions), print the result, and end."""
     group: str = Field("borg-logshipper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Consumer group; replicas of one group share the work."""
     member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    """Name of this replica in its group, unique, and the same after a restart; host name and a free number where not
-    given."""
+    """Name of this replica in its group: unique, and the same after a restart; by default the host name and a free
+    number."""
     max_document_bytes: PositiveInt = 1_000_000
     """Larger records go to dead_letter."""
     max_depth: PositiveInt = 20
@@ -52,11 +52,11 @@ class LogshipperSettings(ServiceSettings):
     store: StoreSettings = StoreSettings()
     """The event store."""
     batch: BatchSettings = BatchSettings()
-    """How records are put together and how many are under way."""
+    """How records are batched, and how many batches are under way."""
     retry: RetrySettings = RetrySettings()
-    """How what failed is tried again."""
+    """How failed requests are retried."""
 
     @property
     def store_url(self) -> str:
-        """The store's URL, the default filled in."""
+        """The store's URL, or its default."""
         return self.store.url or f"sqlite:///runs/{self.run}/events.sqlite"

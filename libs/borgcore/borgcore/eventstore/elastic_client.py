@@ -1,4 +1,4 @@
-"""The client of Elasticsearch: one try a request, bodies as they are."""
+"""The client of Elasticsearch: one try per request, bodies passed through as bytes."""
 
 import logging
 import warnings
@@ -12,14 +12,14 @@ from borgcore.errors import SettingsError
 from borgcore.eventstore.open import Address
 from borgcore.eventstore.settings import StoreSettings
 
-CONNECTIONS = 16  # at once; the pipeline has as many requests under way as its settings say
+CONNECTIONS = 16  # at once; the settings of the pipeline bound its requests
 
-# The client logs each failed try of a node; the pipeline says an outage once.
+# The client logs every failed try of a node; the pipeline logs each outage once.
 logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
 
 
 class _AsIs(SerializerCollection):
-    """Bodies are bytes both ways: not joined anew, and an answer of any type arrives instead of an error."""
+    """Pass bodies through as bytes, so that an answer of any type arrives instead of an error."""
 
     def dumps(self, data: Any, mimetype: str | None = None) -> bytes:  # noqa: ARG002  # the client's signature
         return bytes(data)
@@ -29,13 +29,13 @@ class _AsIs(SerializerCollection):
 
 
 def make_client(settings: StoreSettings, address: Address) -> AsyncElasticsearch:
-    """Make the client, which reads the certificate file; ours are the retries, the parsing and what is said.
+    """Make the client, which reads the certificate file; retries, parsing and error texts are ours.
 
     Raises:
         SettingsError: the certificate file is wrong.
     """
-    warnings.filterwarnings("ignore", category=ElasticsearchWarning)  # of old templates and the like, once a request
-    warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)  # a send of it takes 1 ms
+    warnings.filterwarnings("ignore", category=ElasticsearchWarning)  # for old templates and the like, once per request
+    warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)  # sending it takes 1 ms
     options: dict[str, Any] = {}
     if settings.api_key is not None:
         options["api_key"] = settings.api_key.get_secret_value()

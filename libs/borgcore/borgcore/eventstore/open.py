@@ -1,6 +1,6 @@
 """Open the event store that a URL names.
 
-Nothing of a wrong URL is repeated in an error: a password may be a piece of it.
+Errors repeat nothing from a wrong URL: a piece of it may be a password.
 """
 
 import re
@@ -22,7 +22,7 @@ _CREDENTIALS = "give credentials by BORG_LOGSHIPPER_STORE__USER and __PASSWORD, 
 
 
 class Address(NamedTuple):
-    """Where an Elasticsearch listens."""
+    """The address of an Elasticsearch."""
 
     scheme: str
     host: str
@@ -35,11 +35,11 @@ class Address(NamedTuple):
 
 
 def open_reader(url: str, wanted: EventFilter) -> AbstractContextManager[EventReader | None]:
-    """Open a store for reading; None where there is no store, or no table in it, yet.
+    """Open a store for reading; yield None if there is no store, or no table in it, yet.
 
     Raises:
         SettingsError: the URL is wrong, or names a store that cannot be read back.
-        CorruptDataError: the file is no database of events.
+        CorruptDataError: the file is not a database of events.
         MismatchError: it was written by another version.
         BorgError: it cannot be read.
     """
@@ -53,7 +53,7 @@ def open_reader(url: str, wanted: EventFilter) -> AbstractContextManager[EventRe
 
 
 def read_store_url(url: str) -> Path | Address:
-    """Tell a database's path from the address of an Elasticsearch.
+    """Parse a store's URL into the path of a database or the address of an Elasticsearch.
 
     Raises:
         SettingsError: the URL is wrong.
@@ -62,10 +62,10 @@ def read_store_url(url: str) -> Path | Address:
 
 
 def check_login(settings: StoreSettings) -> None:
-    """Check that one way to log in is given in full, or none.
+    """Check that exactly one way to log in is given completely, or none.
 
     Raises:
-        SettingsError: it is not so.
+        SettingsError: the credentials are incomplete, malformed or of two kinds.
     """
     if settings.api_key is not None and (settings.user is not None or settings.password is not None):
         raise SettingsError(

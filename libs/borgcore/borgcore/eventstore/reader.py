@@ -1,4 +1,4 @@
-"""Reading events back, from whichever store they are in."""
+"""Reading events back, independent of the kind of store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -12,20 +12,20 @@ class StoreSettings(Section):
 
     url: str | None = Field(None, repr=False)
     """https://host:port or http://host:port (Elasticsearch), or sqlite:///path;
-    sqlite:///runs/<run>/events.sqlite where not given."""
+    sqlite:///runs/<run>/events.sqlite if not given."""
     prefix: str = Field("", pattern=r"^([a-z0-9][a-z0-9._-]{0,60})?$")
-    """Put before the names of indices and templates, where an Elasticsearch is shared."""
+    """Prefix of indices and templates, for a shared Elasticsearch."""
     user: str | None = None
-    """User of Elasticsearch, with a password."""
+    """User of Elasticsearch; needs a password."""
     password: SecretStr | None = None
     """Password of that user."""
     api_key: SecretStr | None = None
-    """Encoded API key of Elasticsearch, in place of user and password."""
+    """Encoded API key of Elasticsearch, instead of user and password."""
     ca_file: Path | None = None
     """Certificate authority that signed the store's certificate."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for the answer to one request, seconds."""
     templates: bool = True
-    """Install the index templates; off where somebody else does, and our key may not."""
+    """Install the index templates; switch off if they are installed otherwise or the key may not."""
     replicas: int = Field(0, ge=0)
-    """Copies of each shard beside the first, set by the index templates; 0 suits a single node."""
+    """Replicas of each shard, set by the index templates; 0 suits a single node."""

@@ -35,7 +35,7 @@ class SqliteReader(EventReader):
 
     def read(self) -> Iterator[str]:
         """Read the documents that are there now, as they were stored."""
-        newest = self._newest()  # what is not chosen is not looked at again the next time
+        newest = self._newest()  # events filtered out are not looked at again
         text = f"SELECT position, document FROM events WHERE {self._condition} ORDER BY position LIMIT ?"  # noqa: S608  # ours
         while rows := self._fetch(text, self._position, newest, *self._values, BATCH):
             for position, document in rows:
@@ -47,17 +47,17 @@ class SqliteReader(EventReader):
         return int(self._fetch("SELECT coalesce(max(position), 0) FROM events")[0][0])
 
     def _fetch(self, text: str, *values: object) -> list[Any]:
-        """Read all at once: a reader that is slow to print holds nothing that a writer waits for."""
+        """Fetch all rows at once, so that a slow printer never holds a lock that a writer waits for."""
         with _describing(self._path):
             return self._connection.execute(text, values).fetchall()
 
 
 @contextmanager
 def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader | None]:
-    """Open for reading; None where there is no database, or no table in it, yet.
+    """Open for reading; yield None if there is no database, or no table in it, yet.
 
     Raises:
-        CorruptDataError: the file is no database of events.
+        CorruptDataError: the file is not a database of events.
         MismatchError: it was written by another version.
         BorgError: it cannot be read.
     """
@@ -70,7 +70,7 @@ def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader
         with _describing(path):
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not version and not tables:  # just made
+        if not version and not tables:  # just created
             yield None
             return
         if not version:
@@ -83,10 +83,10 @@ def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open without the right to write; SQLite makes the files beside a database in WAL mode itself, where it may.
+    """Open read-only; in WAL mode SQLite creates its files beside the database if it may.
 
-    In a folder where it may not, a file that nobody has open can be read as one that never changes; not so where a log
-    lies beside it, whose events would be missing.
+    If it may not, a database that no process has open can be read as immutable, unless a write-ahead log lies beside
+    it, whose events would be missing.
     """
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
@@ -108,7 +108,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _describing(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:  # a kind of DatabaseError
+    except sqlite3.OperationalError as error:  # a subclass of DatabaseError
         raise BorgError(f"cannot read {path}: {error}") from None
     except sqlite3.DatabaseError as error:
         raise CorruptDataError(f"{path} is no database of events: {error}") from None

@@ -1,4 +1,4 @@
-"""Whether a capacity fits the server's memory."""
+"""Check whether a capacity fits the server's memory."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,26 +8,26 @@ import structlog
 from borgcore.errors import SettingsError
 from borgcore.replay.transitions import ReplaySpec
 
-MEASURABLE_SIZE = 1_000  # transitions; below, their mean size says little
+MEASURABLE_SIZE = 1_000  # transitions; with fewer, their mean size is not representative
 _INDEX_BYTES = 150  # per transition: hash entry, sorted set entry
-# Of the raw frames, a middle: measured at 84x84, n = 3 are, in bytes per transition, Pong 561, Seaquest 1037,
-# Qbert 1725, Space Invaders 1899, Enduro 2775; the estimate for each is 1385. Half of the server's memory is left free,
-# which is about what the largest takes on top.
+# Share of the raw frames, a middle value. Measured at 84x84, n = 3, bytes per transition: Pong 561, Seaquest 1037,
+# Qbert 1725, Space Invaders 1899, Enduro 2775; the estimate for each is 1385. Half of the server's memory stays free,
+# which covers the largest of them.
 _COMPRESSED_SHARE = 0.025
 _log = structlog.get_logger(__name__)
 
 
 def estimated_bytes(spec: ReplaySpec) -> float:
-    """Bytes per transition before any is stored."""
+    """Return the expected bytes per transition, before any is stored."""
     return _INDEX_BYTES + _COMPRESSED_SHARE * spec.frames(spec.n) * spec.height * spec.width
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """What the server allows itself, of which the replay memory may take half: a fork copies on write."""
+    """The server's memory limit, half of which the replay memory may use: a fork copies on write."""
 
     maxmemory: int  # bytes; 0: no limit
-    policy: str  # what it does when that is full
+    policy: str  # what it does at the limit
     address: str
 
     @classmethod
@@ -62,7 +62,7 @@ class MemoryBudget:
             )
 
     def warn(self, capacity: int, bytes_each: float) -> None:
-        """Say that a memory in use will not fit: its transitions are there, to refuse them would lose them."""
+        """Log that a memory in use will not fit; refusing it would lose the transitions it holds."""
         if not self._fits(capacity, bytes_each):
             _log.warning(
                 "replay_room_exceeded",

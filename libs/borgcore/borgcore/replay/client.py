@@ -19,8 +19,8 @@ from borgcore.replay.shard import Draw, Shard
 from borgcore.replay.transitions import Batch, ReplaySpec, Transition
 from borgcore.run.stats import ReplayStats
 
-MESSAGES_PER_CALL = 1_000  # one call keeps the server from all others
-_LOWEST_SCORE = b"0"  # below every priority, which are at least PRIORITY_FLOOR
+MESSAGES_PER_CALL = 1_000  # the server serves nobody else during a call
+_LOWEST_SCORE = b"0"  # below every priority: those are at least PRIORITY_FLOOR
 
 _log = structlog.get_logger(__name__)
 
@@ -28,15 +28,15 @@ _log = structlog.get_logger(__name__)
 class Replay:
     """One replay memory for all agents of a run; made by :func:`open_replay`.
 
-    Calls may overlap. A call that loses its connection is tried again, so transitions may be stored twice: to a replay
-    memory that is only one more draw.
+    Calls may overlap. A call that loses its connection is tried again, so transitions may be stored twice, which a
+    replay memory tolerates: they are drawn a little more often.
     """
 
     def __init__(self, memory: Shard, spec: ReplaySpec, settings: ReplaySettings) -> None:
         """Wrap an open memory."""
         self.spec = spec
         self.settings = settings
-        self.stale = 0  # new priorities that came after their transition was overwritten
+        self.stale = 0  # priorities for transitions that were overwritten meanwhile
         self.corrupt = 0  # samples that did not decode
         self._shard = memory
         self._threads = anyio.CapacityLimiter(settings.threads)
@@ -45,12 +45,12 @@ class Replay:
 
     @property
     def inserted(self) -> int:
-        """Transitions ever stored, over all agents, by the newest reply."""
+        """Transitions ever stored by all agents, as of the newest reply."""
         return self._shard.inserted
 
     @property
     def sampled(self) -> int:
-        """Samples ever drawn, over all agents, by the newest reply."""
+        """Samples ever drawn by all agents, as of the newest reply."""
         return self._shard.sampled
 
     @property
@@ -74,7 +74,7 @@ class Replay:
         return self._sample_watch.running
 
     def encode(self, transitions: Sequence[Transition]) -> list[bytes]:
-        """Compress and pack transitions; for a thread of the caller's own.
+        """Compress and pack transitions; blocks, so call it in a thread.
 
         Raises:
             SettingsError: a transition does not fit the spec.
@@ -121,9 +121,9 @@ class Replay:
             weight_B                 float32  importance weights, above 0, largest is 1
 
         Raises:
-            ReplayTooSmallError: fewer than ``min_size`` transitions are stored, still after ``limiter_timeout_s``.
-            TimeoutError: no answer within ``sample_timeout_s``, or no leave from the limiter in ``limiter_timeout_s``.
-            CorruptDataError: not one sample of the batch decodes.
+            ReplayTooSmallError: fewer than ``min_size`` transitions are stored, even after ``limiter_timeout_s``.
+            TimeoutError: no answer within ``sample_timeout_s``, or the limiter did not agree in ``limiter_timeout_s``.
+            CorruptDataError: no sample of the batch decodes.
             SettingsError: ``out`` has another shape, or the error buffer is too small for the batch.
             ServerError: the server refuses.
 
@@ -168,14 +168,14 @@ class Replay:
     async def wait_to_insert(self, *, gives_way: bool = False) -> bool:
         """Wait while actors are too far ahead of the learner, ``limiter_timeout_s`` at most; return whether to act.
 
-        An actor that gives way waits already in the upper half of the error buffer: it acts only where the others
-        leave the learner short.
+        An actor that gives way also waits in the upper half of the error buffer: it acts only if the others leave the
+        learner short of transitions.
         """
         if await self._shard.may_insert(gives_way=gives_way):
             return True
         deadline = anyio.current_time() + self.settings.limiter_timeout_s
         with self._insert_watch.wait():
-            while anyio.current_time() < deadline:  # no cancelling: it would cut a reply off
+            while anyio.current_time() < deadline:  # not cancelled: that would cut off a reply
                 await anyio.sleep(self.settings.limiter_poll_s)
                 if await self._shard.may_insert(gives_way=gives_way):
                     return True
@@ -186,14 +186,14 @@ class Replay:
         return await self._shard.stats()
 
     async def _draw(self, batch_size: int, alpha: float) -> Draw:
-        """Draw, waiting for the limiter; one wait takes one set of variates, so that a seed gives the same draws."""
+        """Draw, waiting for the limiter; one set of variates per wait keeps the draws of a seed repeatable."""
         variates_B = stratified(self._variates, batch_size)
         if draw := await self._shard.draw(variates_B, alpha):
             return draw
         limit_s = self.settings.limiter_timeout_s
         deadline = anyio.current_time() + limit_s
         with self._sample_watch.wait():
-            while anyio.current_time() < deadline:  # no cancelling: it would lose samples already counted
+            while anyio.current_time() < deadline:  # not cancelled: that would lose samples already counted
                 await anyio.sleep(self.settings.limiter_poll_s)
                 if draw := await self._shard.draw(variates_B, alpha):
                     return draw
@@ -209,10 +209,10 @@ class Replay:
         )
 
     async def _replace(self, batch: Batch, corrupt: list[int]) -> None:
-        """Put good rows in the place of corrupt ones."""
+        """Replace corrupt rows by good ones."""
         before, self.corrupt = self.corrupt, self.corrupt + len(corrupt)
         ids = batch.ids_B[corrupt]
-        if self.corrupt.bit_length() > before.bit_length():  # at 1, 2, 4, 8 ...: a flood is not one event per sample
+        if self.corrupt.bit_length() > before.bit_length():  # at 1, 2, 4, 8 ...: a flood must not log every sample
             _log.warning("transitions_corrupt", count=self.corrupt, newest_id=int(ids[-1]))
         await self._shard.rescore(ids, [_LOWEST_SCORE] * len(corrupt))
         good = np.setdiff1d(np.arange(len(batch)), corrupt)
@@ -236,7 +236,7 @@ async def open_replay(redis: Redis, run: str, spec: ReplaySpec, settings: Replay
         MismatchError: the memory was started with another spec, capacity or kind of sampling.
         SettingsError: the memory is not there yet and would not fit, or the server would evict transitions, or the
             error buffer is too small.
-        CorruptDataError: the memory's description is not whole.
+        CorruptDataError: the memory's description is incomplete.
         TimeoutError, ServerError: the server does not answer, or refuses.
     """
     memory = Shard(redis, run, spec, settings)

@@ -1,4 +1,4 @@
-"""Domain types <-> bytes; the only importer of ``wire``.
+"""Encode and decode specs and transitions; the only importer of ``wire``.
 
 Two codecs are generated from one .proto (docs/adr/0001): betterproto2's dataclasses are the messages a service handles
 one at a time, google's upb runtime packs and parses whole batches of transitions.
@@ -45,7 +45,7 @@ def decode_spec(message: bytes) -> ReplaySpec:
     """Parse a stored spec.
 
     Raises:
-        CorruptDataError: the bytes are no spec.
+        CorruptDataError: the bytes are not a spec.
     """
     if len(message) > _SPEC_LIMIT_BYTES:
         raise CorruptDataError(f"replay spec: {len(message)} bytes, at most {_SPEC_LIMIT_BYTES} are expected")
@@ -54,12 +54,12 @@ def decode_spec(message: bytes) -> ReplaySpec:
         return ReplaySpec(found.game, found.stack, found.height, found.width, found.n, found.actions, found.gamma)
     except CorruptDataError:
         raise
-    except Exception as error:  # betterproto2 raises whatever its parser stumbles over
+    except Exception as error:  # betterproto2 lets any exception of its parser through
         raise CorruptDataError(f"replay spec: {len(message)} bytes that are none ({error})") from error
 
 
 def message_limit_bytes(spec: ReplaySpec) -> int:
-    """Longest message a transition of ``spec`` can have: frames as zstd bounds them, and the other fields."""
+    """Return the longest message of a transition of ``spec``: zstd's bound for its frames, plus the other fields."""
     raw = spec.frames(spec.n) * spec.height * spec.width
     return raw + (raw >> 8) + 512 + _MESSAGE_OVERHEAD_BYTES
 
@@ -114,7 +114,7 @@ def encode_transition(spec: ReplaySpec, transition: Transition) -> bytes:
 
 
 def decode_transition(spec: ReplaySpec, message: bytes) -> Transition:
-    """Unpack one transition; its priority, which is no part of the message, is 0.
+    """Unpack one transition; its priority is 0, because the message has none.
 
     Raises:
         CorruptDataError: the bytes are truncated, oversized, or no transition of this spec.
@@ -161,7 +161,7 @@ def _parse(spec: ReplaySpec, message: bytes, limit_bytes: int) -> PackedTransiti
 
 
 def _check(spec: ReplaySpec, transition: Transition) -> None:
-    """Refuse what :func:`_parse` would call corrupt."""
+    """Refuse what :func:`_parse` would reject as corrupt."""
     expected = (spec.frames(transition.k), spec.height, spec.width)
     frames_FHW = transition.frames_FHW
     if not 1 <= transition.k <= spec.n or frames_FHW.shape != expected or frames_FHW.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""Frames <-> zstd."""
+"""Compress and decompress frames with zstd."""
 
 import threading
 
@@ -34,7 +34,7 @@ def decompress(frame: bytes, size_bytes: int) -> NDArray[np.uint8]:
     The header is read before anything is allocated, so no frame can claim more memory than that.
 
     Raises:
-        CorruptDataError: it is no zstd frame, or its content is not ``size_bytes`` long.
+        CorruptDataError: it is not a zstd frame, or its content is not ``size_bytes`` long.
     """
     try:
         found = zstandard.frame_content_size(frame)

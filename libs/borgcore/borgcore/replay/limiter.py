@@ -1,4 +1,4 @@
-"""Holds samples drawn and transitions stored to one ratio, both ways; the counters and the check are in Redis."""
+"""Keep samples drawn and transitions stored near one ratio; the counters and the check are in Redis."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ class Limiter:
     """Bounds of Reverb's SampleToInsertRatio on inserted * samples_per_insert - sampled; Cassirer et al. 2021."""
 
     def __init__(self, settings: ReplaySettings) -> None:
-        """Check that the two sides can never wait for each other."""
+        """Check that learner and actors can never wait for each other."""
         self.samples_per_insert = settings.samples_per_insert
         self.error_buffer = settings.error_buffer
         centre = settings.samples_per_insert * settings.min_size
@@ -37,7 +37,7 @@ class Limiter:
 
 
 class Stopwatch:
-    """Adds up the time in which at least one call waits."""
+    """Adds up the time during which at least one call waits."""
 
     def __init__(self) -> None:
         self._waiting = 0

@@ -1,4 +1,4 @@
-"""Work on rows, cut into pieces that several threads take."""
+"""Split work on rows among several threads."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -7,12 +7,12 @@ from typing import TypeVar
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-ROWS_PER_THREAD = 64  # fewer are not worth another thread's start
+ROWS_PER_THREAD = 64  # fewer are not worth starting a thread
 T = TypeVar("T")
 
 
 async def run_parallel(count: int, work: Callable[[slice], T], threads: CapacityLimiter) -> list[T]:
-    """Run ``work`` on pieces of ``count`` rows, each in one of ``threads``; return the results in order."""
+    """Run ``work`` on slices of ``count`` rows, one per thread of ``threads``; return the results in order."""
     pieces = max(1, min(int(threads.total_tokens), count // ROWS_PER_THREAD))
     if pieces == 1:
         return [await to_thread.run_sync(work, slice(0, count), limiter=threads)]

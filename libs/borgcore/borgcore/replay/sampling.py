@@ -1,4 +1,4 @@
-"""The numbers of prioritised sampling: variates, scores, importance weights; Schaul et al. 2016, rank-based variant."""
+"""The arithmetic of prioritised sampling: variates, scores, importance weights; Schaul et al. 2016, rank-based."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +46,7 @@ def importance_weights(probability_B: NDArray[np.float64], beta: float) -> NDArr
 
     Args:
         probability_B: float64 (B,), in (0, 1]: with which each sample of the batch was drawn.
-        beta: 0 weights all alike, 1 corrects the bias of the draw in full.
+        beta: 0 gives equal weights, 1 fully corrects the bias of the draw.
 
     Returns:
         float64 (B,), in (0, 1].

@@ -13,9 +13,9 @@ class ReplaySettings(Section):
     capacity: PositiveInt = 1_000_000
     """Transitions kept, the oldest is overwritten; Mnih et al. 2015. One value for a whole run."""
     alpha: float = Field(0.7, ge=0.0, le=2.0)
-    """Exponent of the priority when learning begins, 0 samples uniformly; Schaul et al. 2016, rank-based variant."""
+    """Exponent of the priority when learning begins; 0 samples uniformly. Schaul et al. 2016, rank-based variant."""
     alpha_end: float | None = Field(None, ge=0.0, le=2.0)
-    """Exponent of the priority when learning ends; not given, or the same, alpha stays as it is."""
+    """Exponent of the priority when learning ends; alpha stays constant if not given."""
     beta_start: float = Field(0.5, ge=0.0, le=1.0)
     """Exponent of the importance weights when learning begins; Schaul et al. 2016, rank-based variant."""
     beta_end: float = Field(1.0, ge=0.0, le=1.0)
@@ -23,21 +23,21 @@ class ReplaySettings(Section):
     min_size: PositiveInt = 10_000
     """Transitions stored before the first sample is drawn; Cassirer et al. 2021 (Reverb), min_size_to_sample."""
     samples_per_insert: NonNegativeFloat = 8.0
-    """Samples drawn per transition stored, over all agents, 0: no limit; 8 is 32 every 4 steps, Mnih et al. 2015."""
+    """Samples drawn per transition stored, over all agents; 0: no limit. 8 is 32 every 4 steps, Mnih et al. 2015."""
     error_buffer: PositiveFloat = 8_000.0
-    """Samples the ratio may be off, either way, before one side waits; min_size * samples_per_insert / 10, as Acme."""
+    """Samples by which the ratio may be off before one side waits; min_size * samples_per_insert / 10, as in Acme."""
     limiter_timeout_s: PositiveFloat = 10.0
     """Longest wait of one call for the rate limiter, seconds."""
     limiter_poll_s: PositiveFloat = 0.02
     """Period at which a waiting call asks the rate limiter again, seconds."""
     sample_timeout_s: PositiveFloat = 20.0
-    """Longest time for one draw, retries included, waits for the limiter apart, seconds."""
+    """Longest time for one draw, seconds; includes retries, excludes waits for the limiter."""
     push_timeout_s: PositiveFloat = 20.0
     """Longest time to store transitions or priorities, retries included, seconds."""
     threads: PositiveInt = 2
     """Threads that compress and decompress frames."""
     seed: int | None = Field(None, ge=0)
-    """Seed of the draws; none: from the operating system."""
+    """Seed of the draws; from the operating system if not given."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

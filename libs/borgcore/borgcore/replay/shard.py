@@ -1,4 +1,4 @@
-"""The memory in Redis: its server-side functions, typed."""
+"""One memory in Redis: typed calls of its server-side functions."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Shard:
     """One run's memory."""
 
     def __init__(self, redis: Redis, run: str, spec: ReplaySpec, settings: ReplaySettings) -> None:
-        """Speak to no server yet."""
+        """Make no call yet."""
         self.inserted = 0  # transitions ever stored, over all agents, by the newest reply
         self.sampled = 0  # samples ever drawn, over all agents, by the newest reply
         self._redis, self._run, self._spec, self._settings = redis, run, spec, settings
@@ -48,12 +48,12 @@ class Shard:
         self.check_batch = self._limiter.check_batch
 
     async def open(self) -> None:
-        """Join the run's memory, or start it; only who starts it is refused for want of room.
+        """Join the run's memory or start it; lack of memory only refuses a start.
 
         Raises:
             MismatchError: it was started with another spec, capacity or kind of sampling.
             SettingsError: a memory of that capacity would not fit, or the server would evict transitions.
-            CorruptDataError: its description is not whole.
+            CorruptDataError: its description is incomplete.
             TimeoutError, ServerError: the server does not answer, or refuses.
         """
         stats = await self._ask(lambda: read_stats(self._redis, self._run))
@@ -74,7 +74,7 @@ class Shard:
         self.inserted, self.sampled = await self._library.call("push", *args, timeout_s=self._settings.push_timeout_s)
 
     async def draw(self, variates_B: NDArray[np.float64], alpha: float) -> Draw | None:
-        """Draw one transition per variate in [0, 1), or None where the limiter says wait."""
+        """Draw one transition per variate in [0, 1); return None if the limiter says wait."""
         limiter, settings = self._limiter, self._settings
         reply = await self._library.call(
             "sample",
@@ -91,7 +91,7 @@ class Shard:
         return Draw(np.frombuffer(reply[3], "<f8"), np.frombuffer(reply[4], "<f8"), reply[5])
 
     async def rescore(self, ids_B: NDArray[np.int64], scores: Sequence[bytes]) -> int:
-        """Set the scores of ids still stored; return how many those are."""
+        """Set the scores of those ids that are still stored; return how many."""
         packed = np.asarray(ids_B).astype("<f8").tobytes()
         timeout_s = self._settings.push_timeout_s
         reply = await self._library.call("reprioritise", packed, *scores, timeout_s=timeout_s)
@@ -114,7 +114,7 @@ class Shard:
         return stats
 
     async def _join(self) -> None:
-        """Store what all agents of the run must share, or compare it with what is stored."""
+        """Store the properties that all agents of the run share, or compare them with the stored ones."""
         settings = self._settings
         mine, indexed = encode_spec(self._spec), int(settings.alpha > 0)
         args = (mine, settings.capacity, indexed)
@@ -136,11 +136,11 @@ class Shard:
             )
 
     async def _reopen(self) -> None:
-        """Start the memory again where the server has lost it, so that the run goes on."""
+        """Start the memory again after the server has lost it, so that the run goes on."""
         _log.warning("replay_memory_lost", run=self._run, address=address_of(self._redis), inserted=self.inserted)
         await self._join()
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Await plain commands as the functions are called."""
+        """Await plain commands with the same retries as functions."""
         address = address_of(self._redis)
         return await call_within(self._settings.push_timeout_s, ask, subject="replay stats", address=address)

@@ -1,4 +1,4 @@
-"""What the replay memory holds, as plain values; B batch, F frames, S stacked frames, H height, W width."""
+"""The contents of the replay memory as plain values; B batch, F frames, S stacked frames, H height, W width."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
@@ -14,7 +14,7 @@ MAX_FRAME_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReplaySpec:
-    """What every transition of a run has in common; stored once per run, and an agent whose spec differs is refused."""
+    """What all transitions of a run have in common; stored once per run, and agents with another spec are refused."""
 
     game: str
     stack: int  # frames per observation

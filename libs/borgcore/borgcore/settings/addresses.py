@@ -1,7 +1,7 @@
-"""What a Redis URL names, without its secrets.
+"""The servers that URLs of Redis and Kafka name, without secrets.
 
-A password that should have been percent-encoded splits a URL in unexpected places: what stands where the port, the
-path or the query should be may be a piece of it. So nothing of a wrong URL is ever repeated.
+A password that is not percent-encoded splits a URL in unexpected places, so its port, path or query may be a piece of
+the password. Errors therefore never repeat anything from a wrong URL.
 """
 
 import re
@@ -18,10 +18,10 @@ _ENCODE = "give a password by BORG_REDIS_PASSWORD, or percent-encoded before the
 
 
 def read_address(url: str) -> str:
-    """Check a Redis URL and name its server, ``host:port`` or the socket's path, without user or password.
+    """Check a Redis URL; return its server as ``host:port`` or the socket's path, without user or password.
 
     Raises:
-        ValueError: it is wrong; the text repeats nothing of it but a short scheme.
+        ValueError: the URL is wrong; the text repeats only its scheme.
     """
     try:
         parts = urlsplit(url)
@@ -33,7 +33,7 @@ def read_address(url: str) -> str:
             f"scheme {parts.scheme if '://' in url and parts.scheme else 'missing'!r}, expected redis://host:port, "
             "rediss://host:port or unix:///path"
         )
-    if "?" in url or "#" in url:  # redis-py would take any option from a query, a password among them
+    if "?" in url or "#" in url:  # redis-py takes any option from a query, including a password
         raise ValueError(f"a query or fragment is not allowed; {_ENCODE}")
     if parts.scheme == "unix":
         if not parts.path or "@" in parts.path or (parts.netloc and "@" not in parts.netloc):
@@ -49,13 +49,13 @@ def read_address(url: str) -> str:
 
 
 def is_kafka(url: str) -> bool:
-    """Whether a URL names Kafka."""
+    """Return whether a URL names Kafka."""
     return url.startswith(("kafka://", "kafka+ssl://"))
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaUrl:
-    """What a URL names."""
+    """The brokers that a URL names."""
 
     brokers: tuple[tuple[str, int], ...]
     """Host and port of each, at least one."""
@@ -63,15 +63,15 @@ class KafkaUrl:
 
     @property
     def address(self) -> str:
-        """The brokers as logs and errors name them."""
+        """The brokers, as shown in logs and errors."""
         return ",".join(f"{host}:{port}" for host, port in self.brokers)
 
 
 def read_kafka_url(url: str) -> KafkaUrl:
-    """Check a URL.
+    """Parse a Kafka URL.
 
     Raises:
-        SettingsError: it is wrong; the text repeats nothing of it.
+        SettingsError: the URL is wrong; the text repeats nothing from it.
     """
     scheme, _, rest = url.partition("://")
     if "@" in rest:
@@ -83,7 +83,7 @@ def read_kafka_url(url: str) -> KafkaUrl:
     for piece in rest.removesuffix("/").split(","):
         found = _BROKER.fullmatch(piece)
         port = int(found[2] or _DEFAULT_PORT) if found else 0
-        if not found or not 0 < port < 1 << 16:  # nothing of it is repeated, see above
+        if not found or not 0 < port < 1 << 16:  # not repeated, see above
             raise SettingsError(
                 f"events url: what follows {scheme}:// is no list of brokers; expected {_EXPECTED}, without path, "
                 "query or fragment; nothing was started"

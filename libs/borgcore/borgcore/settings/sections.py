@@ -1,4 +1,4 @@
-"""Sections: groups of settings. Those of the two servers that every service uses are its flat settings as well."""
+"""Sections: groups of settings. Two of them, for the servers of every service, are also its flat settings."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     internal: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are no setting where the section's fields are flat settings."""
+    """Fields that users cannot set."""
 
 
 class RedisSettings(Section):
@@ -26,7 +26,7 @@ class RedisSettings(Section):
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
     password: SecretStr | None = None
-    """Password of the Redis server; better by environment than on the command line."""
+    """Password of the Redis server; safer in the environment than on the command line."""
     ca_file: Path | None = None
     """Certificate authority that signed the server's certificate, for rediss://."""
     connect_timeout_s: PositiveFloat = 2.0
@@ -34,11 +34,11 @@ class RedisSettings(Section):
     timeout_s: PositiveFloat = 5.0
     """Longest wait for one reply, seconds."""
     outage_s: PositiveFloat = 20.0
-    """How long a lost connection is tried again before the service ends, seconds."""
+    """How long to retry a lost connection before the service ends, seconds."""
 
     @property
     def address(self) -> str:
-        """The server as logs and errors name it: without user and password."""
+        """The server as shown in logs and errors, without user and password."""
         try:
             return read_address(self.url)
         except ValueError:
@@ -46,32 +46,31 @@ class RedisSettings(Section):
 
 
 class EventsSettings(Section):
-    """How to reach the event log, and how much to keep for it while it is away."""
+    """How to reach the event log, and how many events to keep while it is unavailable."""
 
-    internal: ClassVar[frozenset[str]] = frozenset({"timeout_s", "outage_s"})  # those of Redis hold for both
+    internal: ClassVar[frozenset[str]] = frozenset({"timeout_s", "outage_s"})  # taken from the settings of Redis
 
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """kafka://host:port[,host:port…], kafka+ssl:// (TLS), or redis://, rediss://, unix:// for Redis Streams."""
     user: str | None = None
     """SASL user of Kafka."""
     password: SecretStr | None = None
-    """Password of the event log; better by environment than on the command line."""
+    """Password of the event log; safer in the environment than on the command line."""
     sasl: SaslMechanism = "SCRAM-SHA-512"
-    """SASL mechanism of Kafka, used where a user is given."""
+    """SASL mechanism of Kafka, used if a user is given."""
     ca_file: Path | None = None
     """Certificate authority that signed the event log's certificate."""
     timeout_s: PositiveFloat = 5.0
     """Longest wait for one reply, seconds."""
     outage_s: PositiveFloat = 20.0
-    """How long a lost connection is tried again before a reader gives up, seconds."""
+    """How long to retry a lost connection before a reader gives up, seconds."""
     prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,60}$")
-    """Put before the names of Kafka's topics, where a Kafka is shared."""
+    """Prefix of Kafka's topics, for a shared Kafka."""
     partitions: PositiveInt = 3
-    """Partitions of a Kafka topic that is created because it is missing."""
+    """Partitions of Kafka topics that the service creates."""
     replication: PositiveInt = 1
-    """Copies that Kafka keeps of such a topic."""
+    """Replicas of Kafka topics that the service creates."""
     stream_cap: PositiveInt = 200_000
-    """Most entries of a Redis stream, 1,000 of dead_letter; older ones that nobody has read are trimmed, counted and
-    said."""
+    """Most entries of a Redis stream (dead_letter: 1,000); older unread ones are trimmed, counted and reported."""
     buffer: PositiveInt = 10_000
-    """Events kept in memory while the log is away; beyond, the oldest are dropped, counted and said."""
+    """Events kept in memory while the log is unavailable; then the oldest are dropped, counted and reported."""

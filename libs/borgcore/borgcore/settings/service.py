@@ -1,8 +1,8 @@
 """Settings: command line over environment over secret files over TOML file over defaults; read once, then frozen.
 
-Only a service's top class is a :class:`ServiceSettings`; what is nested is a plain
-:class:`~borgcore.settings.sections.Section`, because a nested
-BaseSettings would read bare names such as ``CAPACITY`` from the environment.
+Only the top class of a service is a :class:`ServiceSettings`. Nested groups are plain
+:class:`~borgcore.settings.sections.Section` classes, because a nested BaseSettings would read bare names such as
+``CAPACITY`` from the environment.
 """
 
 import difflib
@@ -36,9 +36,9 @@ def _settings_of(section: type[Section]) -> dict[str, FieldInfo]:
 
 
 def _with_sections(**sections: type[Section]) -> Callable[[type[ModelT]], type[ModelT]]:
-    """Give a class the fields of sections as flat settings: ``redis_url`` of ``RedisSettings.url``.
+    """Add the fields of sections to a class as flat settings: ``redis_url`` for ``RedisSettings.url``.
 
-    A setting that the class declares itself is left as it is.
+    Settings that the class declares itself stay unchanged.
     """
 
     def extend(cls: type[ModelT]) -> type[ModelT]:
@@ -71,18 +71,18 @@ class SharedSettings(BaseSettings):
     )
 
     config: Path | None = None
-    """TOML file: shared settings at its top, those of a service in the table of its name."""
+    """TOML file: shared settings at the top level, those of a service in the table of its name."""
     secrets_dir: Path | None = None
-    """Folder of secrets, /run/secrets say: its file borg_redis_password holds what BORG_REDIS_PASSWORD would."""
+    """Folder of secrets, for example /run/secrets; its file borg_redis_password replaces BORG_REDIS_PASSWORD."""
     run: RunName = "default"
     """Name of the run; agents of one run share one replay memory."""
     events_url: str | None = Field(None, repr=False)
     """Event log: kafka://host:port[,host:port…], kafka+ssl:// (TLS), redis://, rediss:// or unix:// (Redis Streams);
-    the run's Redis server where not given."""
+    the run's Redis server if not given."""
     health_address: str | None = None
-    """host:port on which /healthz, /readyz and /metrics are served; not served where not given, or empty."""
+    """host:port of /healthz, /readyz and /metrics; not served if empty or not given."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe log event that is written."""
+    """Least severe level of log events that are written."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """auto: readable on a terminal, JSON lines elsewhere."""
     grace_s: PositiveFloat = 10.0
@@ -120,7 +120,7 @@ class ServiceSettings(SharedSettings):
         """Read the settings once; ``arguments`` is the command line without the program.
 
         Raises:
-            SettingsError: a wrong value or an unknown name; one line says what was found and what is expected.
+            SettingsError: a value is wrong or a name unknown; the one-line text names what was found and expected.
         """
         cls._refuse_unknown_names(os.environ)
         try:
@@ -139,7 +139,7 @@ class ServiceSettings(SharedSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # no .env files: compose passes the environment
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # knows neither sections nor a folder by setting
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the service's own variables over the shared ones, the environment over files, and secrets over TOML."""
+        """Order the sources: own variables over shared ones, environment over files, secrets over TOML."""
         shared = SharedSettings.model_fields
         return (
             init_settings,
@@ -165,7 +165,7 @@ class ServiceSettings(SharedSettings):
                 known, head = shared, upper
                 anothers = upper.removeprefix(_SHARED_PREFIX).partition("_")[2].lower() in SharedSettings.model_fields
                 if anothers or not difflib.get_close_matches(upper, shared, n=1, cutoff=0.8):
-                    continue  # some other service's, or something else's
+                    continue  # belongs to another service or program
             else:
                 continue
             if head in flat and head != upper:

@@ -1,4 +1,4 @@
-"""What is said of a wrong setting: its name, what was found, what is expected, the nearest name; in one line."""
+"""Describe a wrong setting in one line: its name, what was found, what is expected, the nearest name."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _MAX_SHOWN = 80  # characters of a wrong value that an error repeats
 
 
 def describe_error(error: ErrorDetails, settings_cls: type[BaseModel], service: str) -> str:
-    """One line: the setting, what was found, what is expected, and for an unknown name the nearest one."""
+    """Describe a validation error in one line; for an unknown name, suggest the nearest one."""
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{name} is no setting{_nearest(error['loc'], settings_cls)}; nothing was started"
@@ -32,14 +32,14 @@ def _nearest(location: tuple[int | str, ...], settings_cls: type[BaseModel]) -> 
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         section = None if field is None else section_of(field)
-        if section is not None:  # else a key of a dict of sections
+        if section is not None:  # otherwise a key in a dict of sections
             model = section
     close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1, cutoff=0.0)
     return f"; the nearest name is {close[0]}" if close else ""
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a nested section, or of those in a dict of sections."""
+    """Return the class of a nested section, or of the sections in a dict."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -56,10 +56,10 @@ def _options(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
 
 
 def describe_option(error: SourceError, settings_cls: type[BaseModel]) -> str:
-    """One line for a command line that cannot be read; never a value, which may be a password."""
+    """Describe an invalid command line in one line, without values: one may be a password."""
     text = str(error).removeprefix("error parsing CLI: ")
     if text.startswith(_UNRECOGNIZED):
-        name = text.removeprefix(_UNRECOGNIZED).split()[0].split("=")[0]  # what follows may be a password
+        name = text.removeprefix(_UNRECOGNIZED).split()[0].split("=")[0]  # the rest may be a password
         nearest = difflib.get_close_matches(name, _options(settings_cls), n=1, cutoff=0.0)[0]
         text = f"{name} is no option; the nearest is {nearest}"
     return f"{text}; nothing was started"

@@ -1,6 +1,6 @@
-"""Where settings are read from beside the command line: environment, files of secrets, TOML file.
+"""Sources of settings besides the command line: environment, secret files, TOML file.
 
-What the command line and the environment say is known when the files are read, so both may name them.
+Command line and environment are read before the files, so both may name the files.
 """
 
 import difflib
@@ -18,7 +18,7 @@ _MAX_SECRET_BYTES = 1 << 16
 
 
 class Variables(EnvSettingsSource):
-    """Variables of one prefix; those of the environment, where no others are given."""
+    """Variables with one prefix, by default from the environment."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class Variables(EnvSettingsSource):
         only: Collection[str] | None = None,
         variables: Mapping[str, str | None] | None = None,
     ) -> None:
-        """``only`` these settings are taken; the names of ``variables`` are in small letters."""
+        """Take ``only`` these settings; the names of ``variables`` are lower case."""
         self._only = only
         self._variables = variables
         super().__init__(settings_cls, env_prefix=prefix)
 
     def __call__(self) -> dict[str, Any]:
-        """What is set, by setting."""
+        """Return the values, by setting."""
         found = super().__call__()
         return {name: value for name, value in found.items() if self._only is None or name in self._only}
 
@@ -43,9 +43,9 @@ class Variables(EnvSettingsSource):
 
 
 class SecretFiles(InitSettingsSource):
-    """The folder that ``secrets_dir`` names: a file's name is that of a variable, its content the value.
+    """The folder that ``secrets_dir`` names: each file is named like a variable and holds its value.
 
-    So come the secrets of Docker Compose, Swarm and Kubernetes.
+    Docker Compose, Swarm and Kubernetes mount secrets this way.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class SecretFiles(InitSettingsSource):
         prefixes: Mapping[str, Collection[str] | None],
         refuse_unknown: Callable[[Iterable[str]], None],
     ) -> None:
-        """``prefixes`` of variables, the first wins, each with the settings that it is for; None: for all."""
+        """``prefixes`` of variables, the first wins, each with the settings it applies to; None means all."""
         super().__init__(settings_cls, init_kwargs={})
         self._prefixes = prefixes
         self._common = min(prefixes, key=len).lower()
         self._refuse_unknown = refuse_unknown
 
     def __call__(self) -> dict[str, Any]:
-        """What the files say, by setting."""
+        """Return the values in the files, by setting."""
         folder = self.current_state.get("secrets_dir")
         if folder is None:
             return {}
@@ -74,7 +74,7 @@ class SecretFiles(InitSettingsSource):
 
 
 class TomlFile(InitSettingsSource):
-    """The file that ``config`` names: shared settings at its top, those of a service in the table of its name."""
+    """The file that ``config`` names: shared settings at the top level, a service's own in the table of its name."""
 
     def __init__(self, settings_cls: type[BaseSettings], service: str, shared: Collection[str]) -> None:
         super().__init__(settings_cls, init_kwargs={})
@@ -82,7 +82,7 @@ class TomlFile(InitSettingsSource):
         self._shared = shared
 
     def __call__(self) -> dict[str, Any]:
-        """What the file says, by setting."""
+        """Return the values in the file, by setting."""
         path = self.current_state.get("config")
         if path is None:
             return {}
@@ -97,7 +97,7 @@ class TomlFile(InitSettingsSource):
                 raise SettingsError(f"{path}: {name} is no shared setting; {hint}; nothing was started")
             known = {self._service, *self.settings_cls.model_fields}
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            if nearest and name not in known:  # others are tables of other services
+            if nearest and name not in known:  # the rest are tables of other services
                 raise SettingsError(
                     f"{path}: no table is named {name}; the nearest name is {nearest[0]}; nothing was started"
                 )
@@ -108,7 +108,7 @@ class TomlFile(InitSettingsSource):
 
 
 def _read_folder(folder: Path, prefix: str) -> dict[str, str | None]:
-    """Read the files whose names begin with ``prefix``; a line break at the end is an editor's."""
+    """Read the files whose names begin with ``prefix``, without a trailing line break."""
     try:
         files = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(prefix) and path.is_file()]
         return {path.name.lower(): _read_secret(path) for path in files}

@@ -1,4 +1,4 @@
-"""A dead letter: a record that can never be indexed, with where it came from and why."""
+"""A dead letter: a record that can never be indexed, with its origin and the reason."""
 
 import base64
 import codecs
@@ -16,10 +16,10 @@ MAX_VALUE_BYTES = 100_000  # of the record's value: escaped, it still fits Kafka
 
 
 def encode_dead_letter(refused: Refused) -> bytes:
-    """Encode one; the same record gets the same event_id however often it is refused.
+    """Encode a dead letter; the same record always gets the same event_id.
 
-    A text comes as ``value``, other bytes as ``value_base64``; of a giant only the beginning comes, its origin tells
-    where the whole is.
+    Text is kept as ``value``, other bytes as ``value_base64``; a long value is cut, and its origin tells where the
+    whole record is.
     """
     origin, value, reason = refused
     digest = hashlib.sha256(value or b"").hexdigest()
@@ -44,7 +44,7 @@ def _value(value: bytes | None) -> dict[str, str | None]:
     if value is None:
         return {"value": None}
     head = value[:MAX_VALUE_BYTES]
-    try:  # what is cut may end within a character
+    try:  # the cut may fall within a character
         return {"value": _utf8_decoder().decode(head, final=len(value) == len(head))}
     except UnicodeDecodeError:
         return {"value_base64": base64.b64encode(head).decode()}

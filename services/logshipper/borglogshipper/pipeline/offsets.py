@@ -1,4 +1,4 @@
-"""Which records are done: a position may be committed when everything before it is done, too."""
+"""Track which records are done: a position may be committed once everything before it is done as well."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -25,10 +25,10 @@ class Offsets:
         self._open: dict[Partition, deque[Span]] = {}
         self._due: dict[Partition, Position] = {}
         self.entered = 0
-        """Records under way, or done behind some that are."""
+        """Records under way, or done but behind others that are."""
 
     def begin(self, partition: Partition, upto: Position, records: int) -> Span:
-        """Enter records that were read; each partition's in its order."""
+        """Add records that were read, in the order of their partition."""
         span = Span(partition, upto, records)
         self._open.setdefault(partition, deque()).append(span)
         self.entered += records
@@ -45,23 +45,23 @@ class Offsets:
                 self.entered -= first.records
 
     def due(self) -> dict[Partition, Position]:
-        """Positions that may be committed and are not yet."""
+        """Return the positions that may be committed and are not committed yet."""
         return dict(self._due)
 
     def committed(self, upto: dict[Partition, Position]) -> None:
-        """Strike out what was committed, unless there is more by now."""
+        """Remove committed positions, unless newer ones have become due."""
         for partition, position in upto.items():
             if self._due.get(partition) == position:
                 del self._due[partition]
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Strike out partitions that are another's now; spans that end later change nothing."""
+        """Remove partitions that another member owns now; spans of theirs that finish later are ignored."""
         for partition in partitions:
             self.entered -= sum(span.records for span in self._open.pop(partition, ()))
             self._due.pop(partition, None)
 
     def unfinished(self, partitions: Collection[Partition] | None = None) -> int:
-        """Count the records under way, of some partitions or of all."""
+        """Count the records under way in some partitions, or in all."""
         spans = (
             span for key, waiting in self._open.items() if partitions is None or key in partitions for span in waiting
         )

@@ -1,6 +1,6 @@
-"""From a record of the log to a document of the store, or to the reason why it can never be one.
+"""Turn a record of the log into a document of the store, or into the reason why it can never be one.
 
-The value passes through as it is: parsed once to be sure that it is a JSON object, and never encoded again.
+The value passes through unchanged: it is parsed once to check that it is a JSON object, and never encoded again.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from borglogshipper.stores.store import Documents
 
 _is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _is_utc_time = re.compile(r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z").fullmatch
-_LINE_BREAKS = bytes.maketrans(b"\n\r", b"  ")  # in valid JSON they stand between tokens alone
-_FIRST_YEAR, _LAST_YEAR = 2000, 2099  # one index a month: a producer's wrong clock must not make a million of them
+_LINE_BREAKS = bytes.maketrans(b"\n\r", b"  ")  # in valid JSON they occur only between tokens
+_FIRST_YEAR, _LAST_YEAR = 2000, 2099  # one index per month: a producer's wrong clock must not create a million of them
 
 
 class Origin(NamedTuple):
-    """Where a record stands in the log."""
+    """The position of a record in the log."""
 
     partition: Partition
     position: Position
@@ -38,15 +38,15 @@ class Refused(NamedTuple):
 
 @dataclass(slots=True)
 class RecordBatch:
-    """Records on their way: documents, where each came from, and what is refused already."""
+    """Records on their way: documents with their origins, and records that were refused."""
 
     documents: Documents = field(default_factory=lambda: Documents([], [], []))
     origins: list[Origin] = field(default_factory=list)
-    """One for each document."""
+    """One per document."""
     foreign: set[int] = field(default_factory=set)
-    """Places of documents whose id is made of their origin, for they have no event_id."""
+    """Rows of documents without an event_id; their id is derived from their origin."""
     originals: dict[int, bytes] = field(default_factory=dict)
-    """By place, the values of documents whose bodies had to be changed."""
+    """Original values, by row, of documents whose bodies had to be changed."""
     refused: list[Refused] = field(default_factory=list)
     size_bytes: int = 0
 
@@ -59,7 +59,7 @@ class RecordBatch:
         self.size_bytes += len(value or b"")
 
     def pick(self, rows: list[int]) -> "RecordBatch":
-        """The documents at these places, in this order; nothing that is refused."""
+        """Return the documents at these rows, in this order, without the refused records."""
         foreign = {place for place, row in enumerate(rows) if row in self.foreign}
         originals = {place: self.originals[row] for place, row in enumerate(rows) if row in self.originals}
         documents = self.documents.pick(rows)
@@ -67,23 +67,23 @@ class RecordBatch:
         return RecordBatch(documents, origins, foreign, originals, size_bytes=sum(map(len, documents.bodies)))
 
     def refused_at(self, row: int, reason: str) -> Refused:
-        """The record of a document that the store refuses, as it came."""
+        """Return the record of a document that the store refuses, as it was read."""
         return Refused(self.origins[row], self.originals.get(row, self.documents.bodies[row]), reason)
 
     def rename(self, row: int) -> bool:
-        """Give a document whose id another one has an id that holds its content's digest; false where it has that."""
+        """Give a document whose id is taken an id that includes its digest; return False if it has that already."""
         digest = hashlib.sha256(self.documents.bodies[row]).hexdigest()[:32]
         before, self.documents.ids[row] = self.documents.ids[row], f"{origin_id(self.origins[row])}-{digest}"
         return self.documents.ids[row] != before
 
 
 def origin_id(origin: Origin) -> str:
-    """The id of a record without an event_id: topic, partition and position."""
+    """Return the id of a record without an event_id: topic, partition and position."""
     return f"{origin.partition.topic}-{origin.partition.number}-{origin.position}"
 
 
 class RecordReader:
-    """Reads records into batches; ``max_bytes`` and ``max_depth`` bound what is taken for a document."""
+    """Reads records into batches; larger or deeper ones than ``max_bytes`` and ``max_depth`` are refused."""
 
     def __init__(self, max_bytes: int, max_depth: int) -> None:
         self._max_bytes = max_bytes
@@ -113,12 +113,12 @@ class RecordReader:
                     add_origin(origin)
                     batch.size_bytes += len(value)
                     continue
-            except (TypeError, KeyError, ValueError):  # not in the form of our own events, or the first of a day
+            except (TypeError, KeyError, ValueError):  # not in the form of our own events, or the first event of a day
                 pass
             self._read_closely(origin, value, batch)
 
     def _read_closely(self, origin: Origin, value: bytes, batch: RecordBatch) -> None:
-        """Take what is not in the form of our own events, where it can be taken."""
+        """Read a record that is not in the form of our own events, or refuse it."""
         try:
             record = self._parse(value)
             body = value.strip().translate(_LINE_BREAKS)
@@ -157,7 +157,7 @@ class RecordReader:
 
 
 def _depth(value: object) -> int:
-    """Count the levels of nesting, level by level: no recursion."""
+    """Return the depth of nesting, found level by level instead of by recursion."""
     depth, level = 0, [value]
     while level := [inner for inner in level if isinstance(inner, dict | list)]:
         depth += 1
@@ -166,7 +166,7 @@ def _depth(value: object) -> int:
 
 
 def _time_of(record: dict[str, Any], origin: Origin) -> datetime:
-    """When it happened, which chooses its index; a record that does not say was written when the log says."""
+    """Return the time that chooses a record's index: its own, or else the time the log received it."""
     stamp = record.get("@timestamp", origin.time_ms)
     try:
         if isinstance(stamp, str):

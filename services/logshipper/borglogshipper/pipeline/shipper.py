@@ -20,18 +20,18 @@ from borglogshipper.pipeline.progress import ShippingProgress
 from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.settings import LogshipperSettings
 
-IDLE_S = 1.0  # one look for records where there are none
-KEEP_S = 1.0  # between two signs of life to the log while reading pauses
+IDLE_S = 1.0  # one wait for records
+KEEP_S = 1.0  # between two calls that keep the membership while reading pauses
 REPORT_PERIOD_S = 10.0
-MAX_AHEAD = 1_000_000  # records read that cannot be committed: behind one that is held, memory must not grow for ever
+MAX_AHEAD = 1_000_000  # records read but not committed: behind one that is held, memory must not grow without limit
 DRAIN_SHARE = 0.6  # of the grace: for batches under way
-COMMIT_SHARE = 0.1  # of the grace: for the last commit; the rest is for closing what a log that is away holds up
+COMMIT_SHARE = 0.1  # of the grace: for the last commit; the rest is for closing while the log is away
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """A batch with the spans of the offsets that it is made of."""
+    """A batch and the spans of offsets that it covers."""
 
     batch: RecordBatch = field(default_factory=RecordBatch)
     spans: list[Span] = field(default_factory=list)
@@ -39,7 +39,7 @@ class _Gathered:
 
 
 class Shipper:
-    """Ships until ``intake`` is cancelled, then finishes what it has read as far as the time allows."""
+    """Ships until ``intake`` is cancelled, then finishes what was read, as far as the grace allows."""
 
     _consumer: Consumer
     _delivery: Delivery
@@ -78,18 +78,18 @@ class Shipper:
                 self._send_all()
                 await self._drain()
                 deliveries.cancel_scope.cancel()
-            commits.cancel_scope.cancel()  # one that waits for a log that is away would take the time of the last
+            commits.cancel_scope.cancel()  # a commit that waits for the log would use up the time of the last one
         await self._commit_last()
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
-        """Finish and commit what belongs to partitions that another member takes over."""
+        """Finish and commit the records of partitions that another member takes over."""
         self._send_all()
         await self._drain(partitions)
         await self._commit()
         self._offsets.forget(partitions)
 
     async def _read(self) -> None:
-        """Read and gather; a batch leaves when it is full or its first record has waited long enough."""
+        """Read and batch; a batch is sent when it is full or its first record has waited long enough."""
         limits = self._settings.batch
         while True:
             gathered = self._gathered
@@ -121,9 +121,9 @@ class Shipper:
         self._gathered = _Gathered()
 
     async def _wait_for_slot(self) -> None:
-        """Wait until a batch may leave, which it may where none is under way; reading pauses meanwhile.
+        """Wait until a batch may be sent; one may always be if none is under way.
 
-        Membership in the group does not.
+        Reading pauses meanwhile, membership in the group does not.
         """
         paused, in_flight = False, self._settings.batch.in_flight
         try:
@@ -147,7 +147,7 @@ class Shipper:
             self._send_next()
 
     def _send_next(self) -> None:
-        if self._ready:  # a revocation may have sent it meanwhile
+        if self._ready:  # unless a revocation has sent it
             self._under_way += 1
             self._deliveries.start_soon(self._ship, self._ready.popleft())
 
@@ -204,7 +204,7 @@ class Shipper:
             await anyio.sleep(REPORT_PERIOD_S)
             try:
                 progress.lag = await self._consumer.lag()
-            except EventLogError:  # whoever reads says that the log is away
+            except EventLogError:  # the reader reports that the log is away
                 continue
             publisher.publish(
                 ShipperReported(
@@ -219,7 +219,7 @@ class Shipper:
 
 
 def _cut(chunk: Chunk, size_bytes: int) -> Iterator[Chunk]:
-    """Cut a chunk so that no part is much larger than ``size_bytes``."""
+    """Split a chunk into parts not much larger than ``size_bytes``."""
     start = size = 0
     for row, value in enumerate(chunk.values):
         size += len(value or b"")

@@ -1,4 +1,4 @@
-"""What Elasticsearch's answers mean: which document is refused, and what is only not now."""
+"""Interpret Elasticsearch's answers: which documents are refused, and which can be sent again."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ _MENDABLE_TYPES = frozenset(
         "invalid_alias_name_exception",
         "invalid_index_name_exception",
         "invalid_index_template_exception",
-        "resource_already_exists_exception",  # two created it at once: it is there when this one is sent again
-        "routing_missing_exception",  # a foreign mapping wants one
-        "validation_exception",  # as the index was to be created; the limit of open shards is one
+        "resource_already_exists_exception",  # two writers created it at once: it exists on the next try
+        "routing_missing_exception",  # a foreign mapping requires one
+        "validation_exception",  # raised on creating the index, for example by the limit of open shards
     }
 )
-"""Refusals with status 400 that say something of the index or the cluster, not of the document."""
+"""Types of a status 400 that concern the index or the cluster, not the document."""
 _is_mendable_reason = re.compile(
     r"maximum [a-z ]*shards open"  # the limit of open shards, as a type of its own in newer servers
     r"|^no write index is defined for alias"
@@ -42,17 +42,17 @@ _is_mendable_reason = re.compile(
     r"|^index \[.*\] (?:is closed|has been closed)",
     re.IGNORECASE,
 ).search
-"""The same, of types that documents' own refusals have as well."""
+"""The same for types that are also used for documents."""
 
 
 def read_verdicts(answer: bytes, indices: Sequence[str], prefix: str, where: str) -> dict[int, Verdict]:
     """Judge the items of a ``_bulk`` answer, one for each of ``indices``; in the store their names have ``prefix``.
 
     Raises:
-        StoreBusyError: it is no such answer, so it is unknown what was stored.
+        StoreBusyError: it is not such an answer, so it is unknown what was stored.
     """
     if answer.startswith(_NO_ERRORS) and answer.endswith(b"]}") and answer.count(_CREATED_ITEM) == len(indices):
-        return {}  # without parsing, which costs twice as much as all else that is done for a document here
+        return {}  # not parsed: that would cost twice as much as everything else done for a document here
     try:
         found = orjson.loads(answer)
         failed, items = found["errors"], found["items"]
@@ -88,7 +88,7 @@ def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
 
 
 def read_error(status: int, body: object, where: str) -> BorgError:
-    """Make the error that an answer to a whole request stands for."""
+    """Return the error for an answer to a whole request."""
     text, error = f"{where} answered {status} {_describe(body)}", _find_error(body)
     if _is_passing(status, error.get("type") if isinstance(error, dict) else None):
         return StoreBusyError(text)
@@ -96,16 +96,16 @@ def read_error(status: int, body: object, where: str) -> BorgError:
         return StoreTooLargeError(text)
     if status == _BAD_REQUEST and error is not None:
         return StoreRefusedError(text)
-    return StoreHeldError(text)  # also a proxy's 400, which no document is to blame for
+    return StoreHeldError(text)  # or a proxy's 400, which no document causes
 
 
 def _is_passing(status: int, kind: object) -> bool:
-    """Whether it is a matter of patience; a 429 is none where it stands for a full disk, which blocks its indices."""
+    """Return whether it may succeed later; a 429 for a full disk will not, because the disk blocks the index."""
     return status == _TIMEOUT or status >= _SERVER_ERROR or (status == _TOO_MANY and kind != _BLOCK)
 
 
 def _find_error(body: object) -> Any:
-    """Elasticsearch's own error; None where it was a proxy that answered."""
+    """Return Elasticsearch's own error, or None if a proxy answered."""
     try:
         found = orjson.loads(body) if isinstance(body, bytes) else None
     except ValueError:
@@ -114,7 +114,7 @@ def _find_error(body: object) -> Any:
 
 
 def _describe(body: object) -> str:
-    """Elasticsearch's own type and reason, or the beginning of what a proxy said."""
+    """Return Elasticsearch's type and reason, or the beginning of a proxy's answer."""
     raw = body if isinstance(body, bytes) else b""
     try:
         error = orjson.loads(raw)["error"]

@@ -1,8 +1,8 @@
-"""The store in one SQLite file, which others may read while it is written (a write-ahead log).
+"""The store in one SQLite file, which others may read while it is written (write-ahead log).
 
-``synchronous`` is FULL: what a write returned for is on the disk, and survives a power cut. With NORMAL the newest
-transactions would be gone after one, while the event log has them as done. Types of fields are not checked: a
-document that Elasticsearch would refuse for one is kept here.
+``synchronous`` is FULL: a finished write is on disk and survives a power cut. With NORMAL, a power cut would lose the
+newest transactions although the event log has them committed. Types of fields are not checked: a document that
+Elasticsearch would refuse for its types is kept here.
 """
 
 import os
@@ -18,7 +18,7 @@ from anyio import CancelScope, CapacityLimiter
 from borgcore.events.sqlite_table import CREATE_TABLE, USER_VERSION
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, StoreHeldError, Verdict
 
-LOCK_WAIT_S = 2.0  # for another process that writes; the pipeline tries again
+LOCK_WAIT_S = 2.0  # for another writer; then the pipeline tries again
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _INSERT = "INSERT INTO events (event_id, topic, document) VALUES (?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 _SELECT = "SELECT document FROM events WHERE event_id = ?"
@@ -36,11 +36,11 @@ class SqliteStore:
         self._opened_as: tuple[int, int] | None = None
 
     async def check(self) -> str:
-        """Verify that the file can be written, see :meth:`.Store.check`; a missing one is not made."""
+        """Verify that the file can be written, see :meth:`.Store.check`; a missing one is not created."""
         return await self._run(self._check)
 
     async def prepare(self) -> None:
-        """Make the file and its table where they are missing, see :meth:`.Store.prepare`."""
+        """Create the file and its table if missing, see :meth:`.Store.prepare`."""
         await self._run(self._prepare)
 
     async def write(self, documents: Documents) -> Mapping[int, Verdict]:
@@ -52,7 +52,7 @@ class SqliteStore:
         return await self._run(lambda: self._read(ids))
 
     async def close(self) -> None:
-        """Close the file, also where the surroundings are cancelled."""
+        """Close the file, even when cancelled."""
         with CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._close, limiter=self._turn)
 
@@ -112,7 +112,7 @@ class SqliteStore:
         )
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN")  # one look at both: another store may be making the table
+        connection.execute("BEGIN")  # both at once: another store may be creating the table
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             used = connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone() is not None
@@ -133,7 +133,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous = FULL")
 
     def _identity(self) -> tuple[int, int] | None:
-        """What the path names now: a file that was removed while open would take documents to nowhere."""
+        """Identify the file at the path; writes to a file that was removed while open would be lost."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -157,7 +157,7 @@ class SqliteStore:
                     verdicts[row] = Verdict(Outcome.PRESENT)
             connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # a full disk has rolled it back already
+            with suppress(sqlite3.Error):  # a full disk has already rolled it back
                 connection.execute("ROLLBACK")
             raise
         return verdicts
@@ -176,7 +176,7 @@ class SqliteStore:
 
 @asynccontextmanager
 async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
-    """Open the store for the time of the block; its file is made by the first use."""
+    """Open the store for the block; the first use creates its file."""
     store = SqliteStore(path)
     try:
         yield store

@@ -1,4 +1,4 @@
-"""The event store as the pipeline sees it, whichever it is."""
+"""The event store as the pipeline sees it, independent of its kind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from borgcore.errors import BorgError
 
 
 class Outcome(Enum):
-    """What became of a document that was not newly stored."""
+    """The outcome for a document that was not newly stored."""
 
     PRESENT = "present"
     """A document with this id is there already (409)."""
     REFUSED = "refused"
-    """It can never be stored as it is (400)."""
+    """It can never be stored (400)."""
     BUSY = "busy"
     """Not now (429, 5xx): send this one again."""
     HELD = "held"
-    """Not before a person has mended something (403, 404, a closed or read-only index, a full disk, no shards left)."""
+    """Not until a person has fixed something (403, 404, a closed or read-only index, a full disk, no shards left)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Documents:
-    """What is written in one go, as columns of one length."""
+    """Documents of one write, as columns of equal length."""
 
     indices: list[str]
     """``<topic>-<year>.<month>``."""
@@ -44,19 +44,19 @@ class Documents:
         return len(self.ids)
 
     def pick(self, rows: Sequence[int]) -> "Documents":
-        """The documents at these places, in this order."""
+        """Return the documents at these rows, in this order."""
         columns = (self.indices, self.ids, self.bodies)
         return Documents(*([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]  # as above
 
 
 class StoreBusyError(BorgError):
-    """The store cannot be reached, gives no answer in time, or asks for patience (429, 5xx): send all of it again."""
+    """The store is unreachable, too slow, or overloaded (429, 5xx): send all of it again."""
 
     exit_code = 3
 
 
 class StoreHeldError(BorgError):
-    """The store refuses us until a person has mended something: credentials, permissions, a missing index."""
+    """The store refuses us until a person has fixed something: credentials, permissions, a missing index."""
 
     exit_code = 3
 
@@ -66,11 +66,11 @@ class StoreTooLargeError(BorgError):
 
 
 class StoreRefusedError(BorgError):
-    """The request as a whole is refused (400), others are not: some document in it breaks it; send it in parts."""
+    """This request as a whole is refused (400), others are not: a document in it causes that; send it in parts."""
 
 
 class Store(Protocol):
-    """Where documents go. Writing one again under its id changes nothing."""
+    """Stores documents; writing one again under its id changes nothing."""
 
     async def check(self) -> str:
         """Verify address, credentials and version; returns the store in words, such as "Elasticsearch 8.19.21 at …".
@@ -89,17 +89,17 @@ class Store(Protocol):
         """
 
     async def write(self, documents: Documents) -> Mapping[int, Verdict]:
-        """Create the documents that are not there yet; returns a verdict, by place, for all that were not created.
+        """Create missing documents; return a verdict, by row, for each document that was not created.
 
         Raises:
             StoreBusyError: unknown what was stored: send all of it again.
-            StoreHeldError: nothing was stored, and will not be before something is mended.
+            StoreHeldError: nothing was stored, nor will be until a person has fixed something.
             StoreTooLargeError: nothing was stored: send it in parts.
             StoreRefusedError: the same.
         """
 
     async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
-        """Fetch documents as JSON; None where there is none.
+        """Fetch documents as JSON; None for each that is missing.
 
         Raises:
             StoreBusyError, StoreHeldError: as in :meth:`write`.
