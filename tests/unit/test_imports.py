@@ -20,11 +20,13 @@ def test_a_service_without_a_replay_memory_imports_nothing_of_it(module: str) ->
         ("borgagent.dqn.learner", "redis anyio aiokafka"),
         ("borgcore.events.schema", "aiokafka redis"),
         ("borgcore.replay.transitions", "redis"),
+        ("borgcore.events.topics", "pydantic"),
         ("borgcore.run.keys", "numpy"),
         ("borgcore.run.stats", "numpy"),
         ("borgcore.connection.retry", "redis"),
         ("borgcore.eventlog.open", "aiokafka"),
         ("borgcore.replay.client", "aiokafka aiohttp prometheus_client pydantic_settings"),
+        ("borgcli.main", "torch gymnasium numpy redis anyio structlog pydantic"),  # borg --help is quick
     ],
 )
 def test_a_module_loads_without_what_only_others_need(imports: str, absent: str) -> None:

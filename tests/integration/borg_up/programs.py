@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from blockbuster import BlockBuster
 from borgcli import main
-from borgcli.commands import up
 from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
@@ -36,10 +35,10 @@ def staff(plan, redis):
     monitors = hire("monitor.py", "the monitor", folder.monitor_log)
     return ChildSpecs(agents, monitors, hire("logshipper.py", "the logshipper", folder.logshipper_log))
 
-def run_up(plan, display):
-    return supervisor.run_up(replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "120"))), display, staff)
-
-up.run_up = run_up
+run_up = supervisor.run_up
+supervisor.run_up = lambda plan, display: run_up(
+    replace(plan, grace_s=float(os.environ.get("TEST_BORG_GRACE_S", "120"))), display, staff
+)
 main.main()
 """
 

@@ -7,6 +7,7 @@ import pytest
 
 from borgcli import main as main_module
 from borgcli.commands import up as up_module
+from borgcli.launch import supervisor
 from borgcli.launch.plan import Plan
 from borgcli.launch.session import Session
 from borgcli.screen.display import Display
@@ -99,7 +100,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, text: str, code: int, *, writes: dict[
             path.write_bytes(bytes(size_bytes))
         return anyio.run(run, display)
 
-    monkeypatch.setattr(up_module, "run_up", run_up)
+    monkeypatch.setattr(supervisor, "run_up", run_up)
     monkeypatch.setattr(up_module, "end_with_uv", lambda: False)
 
 

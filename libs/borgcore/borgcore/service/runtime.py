@@ -19,12 +19,10 @@ from anyio import CancelScope
 from anyio.abc import TaskStatus
 
 from borgcore.connection.failures import user_error
-from borgcore.errors import BorgError
+from borgcore.errors import EXIT_CUT_OFF, BorgError
 from borgcore.service.logs import configure_logs
 from borgcore.settings.service import ServiceSettings
 
-EXIT_FAILED = 1
-EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
 LAST_MOMENT_S = 1.0  # from the cut-off to the exit of a process in which something cannot be cancelled
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -118,4 +116,4 @@ def _report(failure: Exception, settings: ServiceSettings) -> int:
     if error is not None:
         raise error from None
     _log.error("service_failed", exc_info=failure)
-    return EXIT_FAILED
+    return BorgError.exit_code

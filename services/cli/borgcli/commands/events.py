@@ -4,6 +4,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +18,9 @@ from borgcli.options import RunsFolder
 from borgcli.screen.duration import parse_duration
 from borgcli.screen.event_line import render_event
 from borgcore.errors import BorgError, SettingsError
-from borgcore.events.schema import Topic
-from borgcore.eventstore.open import open_reader
+from borgcore.events.topics import Topic
 from borgcore.eventstore.reader import EventFilter, EventReader
 from borgcore.run.folder import RunFolder
-from borgcore.run.record import find_run
 
 FOLLOW_PERIOD_S = 0.5  # between two looks for new events
 _TERMINAL_LEFT = select.POLLERR | select.POLLHUP
@@ -47,6 +46,8 @@ def show_events(  # noqa: PLR0917  # typer gives options by name
     runs: RunsFolder = Path("runs"),
 ) -> None:
     """Print what happened in a run, oldest first: its agents' episodes and reports, and the memory's figures."""
+    from borgcore.run.record import find_run
+
     wanted = EventFilter(topic, agent, event, None if since is None else _begin_of(since))
     printer = Printer(find_run(runs, run), wanted, last, _choose_printer(as_json=as_json))
     try:
@@ -76,7 +77,7 @@ class Printer:
         Raises:
             BorgError: there is nothing yet, or it cannot be read.
         """
-        with open_reader(self.folder.events_url, self.wanted) as reader:
+        with self._open() as reader:
             if reader is None:
                 raise BorgError(
                     f"run {self.folder.run} has no events in {self.folder.events} yet; --follow waits for them"
@@ -88,7 +89,7 @@ class Printer:
         """Print what there is and what comes, until Ctrl-C or until nobody reads it."""
         try:
             while not _reader_left():
-                with open_reader(self.folder.events_url, self.wanted) as reader:
+                with self._open() as reader:
                     if reader is None:
                         sleep(FOLLOW_PERIOD_S)
                         continue
@@ -98,6 +99,11 @@ class Printer:
                         sleep(FOLLOW_PERIOD_S)
         except KeyboardInterrupt:
             return
+
+    def _open(self) -> AbstractContextManager[EventReader | None]:
+        from borgcore.eventstore.open import open_reader
+
+        return open_reader(self.folder.events_url, self.wanted)
 
     def _begin(self, reader: EventReader) -> None:
         if self.last is not None:

@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from borgcli.options import RunsFolder
-from borgcore.run.record import list_runs
 
 
 def show_runs(runs: RunsFolder = Path("runs")) -> None:
     """List the runs, newest first."""
+    from borgcore.run.record import list_runs
+
     found = list_runs(runs)
     if not found:
         typer.echo(f"{runs} holds no run")

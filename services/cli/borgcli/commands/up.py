@@ -4,19 +4,20 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from borgcli.exit_codes import EXIT_FAILED, EXIT_MISMATCH, EXIT_SERVER, EXIT_SETTINGS
 from borgcli.launch.parent_death import end_with_uv
-from borgcli.launch.plan import Plan, open_plan
-from borgcli.launch.session import EXIT_FAILED, EXIT_SERVER, Ending, Session
-from borgcli.launch.supervisor import run_up
 from borgcli.options import Flags
-from borgcli.screen.display import complain, open_display
-from borgcore.errors import MismatchError, SettingsError
-from borgcore.run.record import write_record
+from borgcli.screen.error_line import print_error
 
-_FAILURES = frozenset({EXIT_FAILED, SettingsError.exit_code, EXIT_SERVER, MismatchError.exit_code})
+if TYPE_CHECKING:
+    from borgcli.launch.plan import Plan
+    from borgcli.launch.session import Ending, Session
+
+_FAILURES = frozenset({EXIT_FAILED, EXIT_SETTINGS, EXIT_SERVER, EXIT_MISMATCH})
 
 
 def up(flags: Flags) -> int:
@@ -26,6 +27,11 @@ def up(flags: Flags) -> int:
 
     Ctrl-C drains: agents write their checkpoints, Valkey stops last; --resume goes on from there.
     """
+    from borgcli.launch.plan import open_plan
+    from borgcli.launch.supervisor import run_up
+    from borgcli.screen.display import open_display
+    from borgcore.run.record import write_record
+
     by_uv = end_with_uv()
     with open_plan(flags) as plan:
         with open_display() as display:
@@ -43,11 +49,11 @@ def up(flags: Flags) -> int:
                 typer.echo(f"but: {remark}")
             typer.echo(f"the run's files are in {plan.folder.path}\ngo on with: {_resume_command(plan, by_uv)}")
     if ending.exit_code:
-        complain(ending.text)
+        print_error(ending.text)
     return ending.exit_code
 
 
-def _never_began(plan: Plan, session: Session, ending: Ending) -> bool:
+def _never_began(plan: "Plan", session: "Session", ending: "Ending") -> bool:
     """Return whether a new run failed before any agent played and left nothing in its folder worth keeping."""
     if plan.resumed or session.played or ending.exit_code not in _FAILURES or plan.folder.holds_memory():
         return False
@@ -56,7 +62,7 @@ def _never_began(plan: Plan, session: Session, ending: Ending) -> bool:
     return not any(str(log) in text for log in plan.folder.path.rglob("*.log") for text in said)
 
 
-def _resume_command(plan: Plan, by_uv: bool) -> str:
+def _resume_command(plan: "Plan", by_uv: bool) -> str:
     program = Path(sys.argv[0])
     on_path = not by_uv and shutil.which(program.name) == str(program)  # under uv run, only uv's PATH has it
     command = [program.name if on_path else str(program), "up", "--resume", "--run", plan.folder.run]

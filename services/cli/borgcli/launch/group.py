@@ -9,12 +9,14 @@ from typing import Protocol
 import anyio
 from anyio import CancelScope
 
+from borgcli.exit_codes import EXIT_FAILED, EXIT_MISMATCH, EXIT_SERVER, EXIT_SETTINGS
 from borgcli.launch.child import Child, describe_exit
-from borgcli.launch.session import EXIT_CUT_OFF, EXIT_FAILED, EXIT_SERVER, Session
+from borgcli.launch.session import Session
 from borgcli.launch.specs import ChildSpec
+from borgcore.errors import EXIT_CUT_OFF
 from borgcore.service.runtime import LAST_MOMENT_S
 
-FINAL_CODES = frozenset({2, 3, 4})  # bad settings, server, mismatch: a restart would fail the same way
+FINAL_CODES = frozenset({EXIT_SETTINGS, EXIT_SERVER, EXIT_MISMATCH})  # a restart would fail the same way
 MAX_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 _FIRST_BACKOFF_S = 0.5  # doubled with every death in the window

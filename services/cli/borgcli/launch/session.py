@@ -9,12 +9,10 @@ import anyio
 from anyio import TASK_STATUS_IGNORED, CancelScope
 from anyio.abc import TaskStatus
 
+from borgcli.exit_codes import EXIT_FAILED, EXIT_SERVER
 from borgcli.screen.display import Display
+from borgcore.errors import EXIT_CUT_OFF
 
-EXIT_FAILED = 1
-EXIT_SERVER = 3
-EXIT_TOO_EARLY = 5  # --for ended before --until-return was reached
-EXIT_CUT_OFF = 130  # as a shell reports an interrupted program
 _ONE_PRESS_S = 0.5  # a terminal, uv and a supervisor may each forward the same request
 
 

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from borgcli.exit_codes import EXIT_SERVER
 from borgcli.launch.child import Child, start_child
 from borgcli.launch.group import ChildGroup
 from borgcli.launch.last_events import shipped
 from borgcli.launch.plan import Plan
-from borgcli.launch.session import EXIT_SERVER, Session
+from borgcli.launch.session import Session
 from borgcli.launch.specs import HELPER_GRACE_S, ChildSpec, MakeSpecs, child_environment, child_specs
 from borgcli.launch.valkey import Valkey, open_valkey
 from borgcli.launch.watcher import RunWatcher

@@ -8,8 +8,9 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from borgcli.exit_codes import EXIT_TOO_EARLY
 from borgcli.launch.plan import Plan
-from borgcli.launch.session import EXIT_TOO_EARLY, Session
+from borgcli.launch.session import Session
 from borgcli.screen.duration import format_duration
 from borgcli.screen.progress import JUDGED_EPISODES, RunProgress, warmup_size
 from borgcore.connection.client import open_redis

@@ -31,11 +31,6 @@ class Display(Protocol):
         """Show the progress of the run."""
 
 
-def complain(text: str) -> None:
-    """Write why borg ends, as one line on standard error."""
-    sys.stderr.write(f"borg: {' '.join(text.split())}\n")
-
-
 class SturdyConsole(Console):
     """A console whose reader may go away (``borg up | head``) without ending the run."""
 
