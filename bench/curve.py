@@ -16,32 +16,32 @@ from typing import Any
 
 import orjson
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 320, 50, 692, 20, 280  # of the picture and of the axes in it
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 320, 50, 692, 20, 280  # pixels: the picture, then its axes
 COLOURS = ("#2a6fdb", "#c0392b", "#27864a", "#8e44ad", "#b7791f", "#444444")
-TICKS = 6  # at most
+TICKS = 6  # at most, per axis
 
 Curve = list[tuple[float, float]]
 
 
 def main() -> None:
-    """Read, draw, print."""
+    """Read the results, print the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="files of JSON lines that bench.pong printed")
-    parser.add_argument("--x", choices=("minutes", "transitions"), default="minutes", help="(default: minutes)")
-    given = parser.parse_args()
+    parser.add_argument("--x", choices=("minutes", "transitions"), default="minutes", help="axis (default: minutes)")
+    options = parser.parse_args()
     curves: dict[str, Curve] = defaultdict(list)
-    for path in given.results:
+    for path in options.results:
         for line in path.read_bytes().splitlines():
             point: dict[str, Any] = orjson.loads(line)
             if point["metric"] == "curve":
-                curves[f"{path.stem}, seed {point['seed']}"].append((point[given.x], point["mean_return_20"]))
+                curves[f"{path.stem}, seed {point['seed']}"].append((point[options.x], point["mean_return_20"]))
     if not curves:
-        raise SystemExit(f"{', '.join(map(str, given.results))}: no line of metric curve; nothing was drawn")
-    sys.stdout.write(draw(curves, given.x))
+        raise SystemExit(f"{', '.join(map(str, options.results))}: no line with the metric curve; nothing was drawn")
+    sys.stdout.write(draw(curves, options.x))
 
 
 def draw(curves: dict[str, Curve], x_name: str) -> str:
-    """The picture."""
+    """Return the picture as SVG."""
     points = [point for curve in curves.values() for point in curve]
     most_x = max(x for x, _ in points)
     least_y, most_y = min(y for _, y in points), max(y for _, y in points)
@@ -77,7 +77,7 @@ def draw(curves: dict[str, Curve], x_name: str) -> str:
 
 
 def round_values(least: float, most: float) -> list[float]:
-    """Places of at most TICKS between both: multiples of the smallest 1, 2 or 5 times a power of ten that does."""
+    """Return at most TICKS axis values: multiples of the smallest fitting step of 1, 2 or 5 times a power of ten."""
     steps = (digit * 10.0**power for power in count(int(math.log10((most - least) or 1.0)) - 2) for digit in (1, 2, 5))
     step = next(step for step in steps if most // step - math.ceil(least / step) < TICKS)
     return [step * multiple for multiple in range(math.ceil(least / step), int(most // step) + 1)]

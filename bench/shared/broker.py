@@ -1,4 +1,4 @@
-"""A Kafka of its own, to be killed: run by the script that TEST_BORG_KAFKA_SCRIPT names (start, stop, fetch)."""
+"""Run a Kafka that can be killed, by the script in TEST_BORG_KAFKA_SCRIPT (start, stop, fetch)."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ KILL_LIMIT_S = 10.0
 
 @dataclass(frozen=True)
 class Broker:
-    """One broker; its calls block."""
+    """One broker; all methods block."""
 
     script: str
     folder: Path
@@ -34,15 +34,15 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Return when it answers."""
+        """Start it; return when it answers."""
         self._call("start", START_LIMIT_S)
 
     def stop(self) -> None:
-        """Let it end as it should."""
+        """Stop it gracefully."""
         self._call("stop", START_LIMIT_S)
 
     def kill(self) -> None:
-        """End it by SIGKILL; return when its port is free again."""
+        """Kill it by SIGKILL; return when its port is free again."""
         os.kill(int((self.folder / "kafka.pid").read_text()), signal.SIGKILL)
         deadline_s = time.monotonic() + KILL_LIMIT_S
         with contextlib.suppress(ConnectionRefusedError):
@@ -51,31 +51,31 @@ class Broker:
                 time.sleep(0.01)
 
     def fetch(self) -> None:
-        """Get Kafka's jars: from the folder that TEST_BORG_KAFKA_LIBS names, else once over the network."""
+        """Link Kafka's jars from the folder TEST_BORG_KAFKA_LIBS, or download them if it is not set."""
         if libs := os.environ.get("TEST_BORG_KAFKA_LIBS"):
             (self.folder / Path(libs).name).symlink_to(libs)
         else:
             self._call("fetch", FETCH_LIMIT_S)
 
     def _call(self, command: str, limit_s: float) -> None:
-        own = {"KAFKA_HOME_DIR": str(self.folder), "KAFKA_PORT": str(self.port), "KAFKA_SASL_PORT": ""}
-        own |= {"KAFKA_CONTROLLER_PORT": str(self.controller_port), "KAFKA_XMX": "256m"}
-        said = self.folder / "script.log"
-        with said.open("ab") as log:
+        variables = {"KAFKA_HOME_DIR": str(self.folder), "KAFKA_PORT": str(self.port), "KAFKA_SASL_PORT": ""}
+        variables |= {"KAFKA_CONTROLLER_PORT": str(self.controller_port), "KAFKA_XMX": "256m"}
+        output = self.folder / "script.log"
+        with output.open("ab") as log:
             done = subprocess.run(
-                [self.script, command], check=False, env=os.environ | own, stdout=log, stderr=log, timeout=limit_s
+                [self.script, command], check=False, env=os.environ | variables, stdout=log, stderr=log, timeout=limit_s
             )
         if done.returncode:
-            sys.exit(f"{self.script} {command}: {said.read_text()[-500:]}")
+            sys.exit(f"{self.script} {command}: {output.read_text()[-500:]}")
 
 
 @contextmanager
 def run_broker(folder: Path) -> Iterator[Broker]:
-    """Run a broker for the time of the block; its data is in ``folder``."""
+    """Run a broker for the block; its data is in ``folder``."""
     script = os.environ.get("TEST_BORG_KAFKA_SCRIPT")
     if not script:
         sys.exit(
-            "no Kafka to kill and restart: set TEST_BORG_KAFKA_SCRIPT to a script that takes start, stop and fetch"
+            "TEST_BORG_KAFKA_SCRIPT is not set, expected a script with start, stop and fetch; nothing was measured"
         )
     folder.mkdir()
     broker = Broker(script, folder, free_port(), free_port())

@@ -11,18 +11,18 @@ from borgcore.replay import ReplaySpec, Transition
 
 ENVS = 8
 STACK = 4
-OPENING_STEPS = 60  # left out: all games look the same at first
+OPENING_STEPS = 60  # skipped: every game begins with the same frames
 ACTIONS = 18
 GAMMA = 0.99
 
 
 def spec_of(game: str, size: int, n: int) -> ReplaySpec:
-    """The spec of one measured case."""
+    """Return the spec of one measured case."""
     return ReplaySpec(game, STACK, size, size, n, ACTIONS, GAMMA)
 
 
 def play(spec: ReplaySpec, count: int) -> list[Transition]:
-    """Return ``count`` transitions in the order of play, of as many games at once as there are environments."""
+    """Return ``count`` transitions in the order of play, interleaved from ``ENVS`` environments."""
     env: Any = AtariVectorEnv(
         spec.game,
         ENVS,

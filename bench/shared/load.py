@@ -1,8 +1,8 @@
-"""The load of bench/shipper: finished episodes of exactly 319 bytes in a Kafka topic.
+"""The load of bench.shipper: ``episode_ended`` events of exactly 319 bytes in a Kafka topic.
 
-    python -m bench.shared.load KAFKA PREFIX DOCUMENTS      a process of its own, for a load of millions
+    python -m bench.shared.load KAFKA PREFIX DOCUMENTS      as a separate process, for millions
 
-Each has a UUIDv7 of its own, the last ten digits of which number the load.
+Each has its own UUIDv7; the last ten digits are the event's number.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ TOPIC: Topic = "training_log"
 EVENT_BYTES = 319
 EVENT_PERIOD_S = 86_400 / 10_000_000  # ten million a day
 PARTITIONS = 3
-COMPRESSION = "zstd"  # as our publishers have it
+COMPRESSION = "zstd"  # as our publishers use
 MAX_BATCH_BYTES = 1_000_000
-_WINDOW = 30  # batches under way
-_STEPS = 1_000_000  # of the first event; seven digits in all of them
+_WINDOW = 30  # batches in flight
+_STEPS = 1_000_000  # of the first event; seven digits in every event
 _STEPS_DIGITS, _STAMP_BYTES, _ID_BYTES = 7, 24, 36
 _EPISODE = EpisodeEnded(
     agent=1,
@@ -45,7 +45,7 @@ _EPISODE = EpisodeEnded(
 
 @asynccontextmanager
 async def open_admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Administer Kafka for the time of the block."""
+    """Open Kafka's admin client for the block."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -55,19 +55,19 @@ async def open_admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def create_topics(kafka: str, prefix: str) -> None:
-    """Create all topics of a prefix, empty."""
+    """Create all topics with a prefix."""
     async with open_admin(kafka) as admin:
         await admin.create_topics([NewTopic(prefix + topic, PARTITIONS, 1) for topic in (*TOPICS, DEAD_LETTER)])
 
 
 async def delete_topics(kafka: str, prefixes: Sequence[str]) -> None:
-    """Delete all topics of some prefixes."""
+    """Delete all topics with any of the prefixes."""
     async with open_admin(kafka) as admin:
         await admin.delete_topics([prefix + topic for prefix in prefixes for topic in (*TOPICS, DEAD_LETTER)])
 
 
 async def committed(kafka: str, group: str, prefix: str) -> int:
-    """Count the load's records that a group has committed."""
+    """Return how many records of the load a group has committed."""
     partitions = [TopicPartition(prefix + TOPIC, number) for number in range(PARTITIONS)]
     async with open_admin(kafka) as admin:
         found = await admin.list_consumer_group_offsets(group, partitions=partitions)
@@ -75,14 +75,14 @@ async def committed(kafka: str, group: str, prefix: str) -> int:
 
 
 async def is_settled(kafka: str, group: str) -> bool:
-    """Whether a group's members have their partitions."""
+    """Return whether a group's members have their partitions."""
     async with open_admin(kafka) as admin:
         found = await admin.describe_consumer_groups([group])
     return any(state == "Stable" and members for answer in found for _, _, state, _, _, members, *_ in answer.groups)
 
 
 async def fill(kafka: str, prefix: str, documents: int) -> None:
-    """Write that many events, in turn to each partition."""
+    """Write ``documents`` events, a batch to each partition in turn."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, compression_type=COMPRESSION, max_batch_size=MAX_BATCH_BYTES)
     await producer.start()
     began_s = time.time() - documents * EVENT_PERIOD_S
@@ -103,10 +103,7 @@ async def fill(kafka: str, prefix: str, documents: int) -> None:
 
 
 def _events(first: int, beyond: int, began_s: float) -> Iterator[bytes]:
-    """Make events, ``EVENT_PERIOD_S`` apart; what does not differ is encoded once.
-
-    The name of their run brings them to their size.
-    """
+    """Yield events ``EVENT_PERIOD_S`` apart, padded by the run's name; the constant parts are encoded only once."""
     short = encode_event(_EPISODE, "")
     value = encode_event(_EPISODE, "r" * (EVENT_BYTES - len(short)))
     stamp, event_id, steps = b'"@timestamp":"', b'"event_id":"', b'"steps":'

@@ -1,4 +1,4 @@
-"""The calls the original Borg-DQN made: a list of raw frames, one call per sample."""
+"""The calls of the original Borg-DQN: a list of raw frames in Redis, one call per sample."""
 
 import itertools
 import random
@@ -10,14 +10,15 @@ import redis
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 
-from bench.shared.rates import blocking_rates_of, progress, report
+from bench.shared.lines import print_progress
+from bench.shared.rates import blocking_rates_of, report
 from borgcore.replay import Transition
 
 KEY = "original:replay"
 
 
 def _message_class() -> type:
-    """Build the protobuf message of raw frames, the shape of the original's."""
+    """Build a protobuf message class of the original's shape, with raw frames."""
     file = descriptor_pb2.FileDescriptorProto(name="bench/original.proto", package="bench", syntax="proto3")
     message = file.message_type.add(name="Experience")
     kinds = {"state": 12, "action": 13, "reward": 2, "terminal": 8, "next_state": 12}
@@ -32,7 +33,7 @@ Experience = _message_class()
 
 
 def encode(transition: Transition, stack: int) -> bytes:
-    """Pack both observations whole and raw."""
+    """Pack both observations as complete raw frames."""
     frames = transition.frames_FHW
     return bytes(
         Experience(
@@ -46,14 +47,14 @@ def encode(transition: Transition, stack: int) -> bytes:
 
 
 class Original:
-    """Its replay memory."""
+    """The original's replay memory."""
 
     def __init__(self, client: redis.Redis, capacity: int) -> None:
         """Hold ``capacity`` transitions in one list."""
         self._redis, self._capacity = client, capacity
 
     def push(self, message: bytes) -> None:
-        """Prepend one transition and cut the list, two calls."""
+        """Prepend one transition and trim the list, in two calls."""
         self._redis.lpush(KEY, message)
         self._redis.ltrim(KEY, 0, self._capacity - 1)
 
@@ -67,13 +68,13 @@ class Original:
         return found
 
     def bytes_each(self) -> float:
-        """Bytes per transition."""
+        """Return the bytes per transition."""
         return float(self._redis.memory_usage(KEY, samples=64) or 0) / int(self._redis.llen(KEY))
 
 
 def measure(url: str, played: Sequence[Transition], size: int, rounds: int, seconds: float) -> None:
-    """Measure ``size`` stored transitions; raw frames soon fill a machine."""
-    progress(f"original: storing {size}")
+    """Measure with ``size`` stored transitions; keep it small, raw frames soon fill a machine's memory."""
+    print_progress(f"original: storing {size}")
     stack = played[0].frames_FHW.shape[0] - played[0].k
     messages = [encode(transition, stack) for transition in played]
     with redis.Redis.from_url(url) as client:

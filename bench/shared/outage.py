@@ -1,4 +1,4 @@
-"""Whether a real agent plays on while its Kafka is killed, and whether an event is lost by that."""
+"""Measure whether a real agent plays on while its Kafka is killed, and whether events are lost."""
 
 import argparse
 import os
@@ -16,28 +16,29 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 
 from bench.shared.broker import run_broker
-from bench.shared.turns import RUN, Pace, Player, progress, report, start_player
+from bench.shared.lines import print_progress
+from bench.shared.turns import RUN, Pace, Player, report, start_player
 from borgcore.settings.sections import EventsSettings
 
 TOPIC = "training_log"
-CATCH_UP_S = 60.0  # until Kafka has what waited for it
+CATCH_UP_S = 60.0  # for sending the events buffered during the outage
 END_S = 30.0
 REPORT_PERIOD_S = 1.0
 
 
 def measure_outage(valkey: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Report steps with Kafka up and killed, in turns that begin and end with it up, and the events that are lost."""
+    """Report the agent's pace with Kafka up and killed, in turns that begin and end with it up, and the lost events."""
     with run_broker(folder) as broker:
         log = EventsSettings(url=f"kafka://{broker.address}")
-        progress("starting an agent")
+        print_progress("starting an agent")
         player = start_player("outage", log, valkey, options.game)
         try:
             player.measure(options.seconds)
             for number in range(options.rounds):
-                progress(f"round {number + 1} of {options.rounds}: Kafka is killed")
+                print_progress(f"round {number + 1} of {options.rounds}: Kafka is killed")
                 broker.kill()
                 player.measure(options.seconds)
-                progress(f"round {number + 1} of {options.rounds}: Kafka is back")
+                print_progress(f"round {number + 1} of {options.rounds}: Kafka is back")
                 broker.start()
                 _catch_up(player)
                 player.measure(options.seconds)
@@ -65,12 +66,12 @@ def _catch_up(player: Player) -> None:
     deadline_s = time.monotonic() + CATCH_UP_S
     while player.sample("borg_events_pending"):
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"Kafka is back, and has not all events after {CATCH_UP_S:.0f} s")
+            raise TimeoutError(f"Kafka was restarted {CATCH_UP_S:.0f} s ago and the agent still holds unsent events")
         time.sleep(0.1)
 
 
 async def _read(address: str) -> list[dict[str, Any]]:
-    """Everything in the topic, an event that was sent twice once."""
+    """Read all events of the topic; one that was sent twice counts once."""
     consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=address, auto_offset_reset="earliest")
     await consumer.start()
     events: dict[str, dict[str, Any]] = {}
@@ -87,11 +88,13 @@ async def _read(address: str) -> list[dict[str, Any]]:
 
 
 def _count_lost(events: list[dict[str, Any]]) -> int:
-    """Count what is missing: of episodes by their numbers, of reports by the seconds between them."""
+    """Count missing events: episodes by the total in run_ended, reports by the seconds between them."""
     kinds = Counter(event["event"] for event in events)
     ended = next((event for event in events if event["event"] == "run_ended"), None)
     if ended is None or kinds["run_started"] != 1:
-        raise RuntimeError(f"run {RUN} has no beginning or no end in the log, only {dict(kinds)}")
+        raise RuntimeError(
+            f"run {RUN}: the log has {dict(kinds)}, expected one run_started and one run_ended; nothing was counted"
+        )
     reports = [datetime.fromisoformat(event["@timestamp"]) for event in events if event["event"] == "agent_reported"]
     gaps_s = [(after - before).total_seconds() for before, after in pairwise(reports)]
     return int(ended["episodes"]) - kinds["episode_ended"] + sum(round(gap / REPORT_PERIOD_S) - 1 for gap in gaps_s)

@@ -1,11 +1,11 @@
-"""Debian's rsyslog as a shipper: rsyslog-kafka's imkafka into rsyslog-elasticsearch's omelasticsearch."""
+"""Run Debian's rsyslog as a shipper: imkafka (rsyslog-kafka) to omelasticsearch (rsyslog-elasticsearch)."""
 
 import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-BATCH = 5_000  # documents in one request, as our default has it
+BATCH = 5_000  # documents per request, our default
 _CONFIG = """\
 global(workDirectory="{folder}" maxMessageSize="64k")
 module(load="imkafka")
@@ -23,14 +23,14 @@ ruleset(name="ship" queue.type="LinkedList" queue.size="100000" queue.dequeueBat
 
 
 def find_rsyslog() -> Path | None:
-    """The program, where it and both modules are installed."""
+    """Return rsyslogd's path, or None if it or one of the modules is not installed."""
     program = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin:/usr/local/sbin")
     modules = [*Path("/usr/lib").glob("*/rsyslog/imkafka.so"), *Path("/usr/lib").glob("*/rsyslog/omelasticsearch.so")]
     return Path(program) if program is not None and len({module.name for module in modules}) == 2 else None  # noqa: PLR2004  # both modules
 
 
 def rsyslog_version(program: Path) -> str:
-    """As the program says it."""
+    """Return the version the program reports."""
     answer = subprocess.run([program, "-v"], capture_output=True, check=True, text=True)
     return answer.stdout.split()[1]
 
@@ -38,7 +38,7 @@ def rsyslog_version(program: Path) -> str:
 def rsyslog_command(
     program: Path, folder: Path, *, kafka: str, topic: str, group: str, url: str, index: str
 ) -> list[str]:
-    """Write a configuration into ``folder``; returns the command that runs rsyslog in the foreground with it."""
+    """Write a configuration to ``folder``; return the command that runs rsyslog with it in the foreground."""
     address = urlsplit(url)
     config = folder / "rsyslog.conf"
     where = {"folder": folder, "kafka": kafka, "topic": topic, "group": group, "index": index}

@@ -1,13 +1,12 @@
-"""A scripted stand-in for Elasticsearch that takes ``_bulk`` as fast as it comes; a process of its own.
+"""A stand-in for Elasticsearch that accepts ``_bulk`` requests as fast as they arrive; runs as a separate process.
 
     python -m bench.shared.sink      prints its port, then serves until it is terminated
 
-It answers each request with one item a document, status 201, prepared once for each number of documents: with all
-fields that Elasticsearch sends, or, where ``filter_path`` asks for less, with the status alone. Elasticsearch does
-so too, and it matters: rsyslog, which cannot ask for less, spends more than half of its time on reading answers.
+It answers each request with one item per document, status 201: with all fields that Elasticsearch sends, or with the
+status alone if ``filter_path`` asks for that. Elasticsearch does the same, and it matters: rsyslog cannot ask for less
+and spends more than half of its time on reading answers. Answers are built once for each number of documents.
 
-The bodies are kept: what is in them is looked at when ``GET /counts`` asks for it, off the clock. ``GET /arrivals``
-costs nothing.
+Bodies are kept and parsed only for ``GET /counts``, outside of the measured time. ``GET /arrivals`` costs nothing.
 """
 
 import re
@@ -20,7 +19,7 @@ from functools import cache
 
 import orjson
 
-MARK = b'"event":"episode_ended"'  # in each document of the load once
+MARK = b'"event":"episode_ended"'  # once in each document of the load
 MAX_HEAD_BYTES = 65_536
 ITEM = {
     "_index": "training_log-2026.11",
@@ -51,23 +50,23 @@ _document_ids_in = re.compile(rb'"_id": ?"([^"]+)"').findall
 
 @dataclass
 class Arrivals:
-    """What has come of the load since the last ``POST /reset``."""
+    """The documents of the load that arrived since the last ``POST /reset``."""
 
     requests: int = 0
     documents: int = 0
     first_documents: int = 0
     """Documents of the first request."""
     first_s: float = 0.0
-    """When the first request was there, on the machine's monotonic clock."""
+    """Arrival of the first request, on the machine's monotonic clock."""
     last_s: float = 0.0
     bodies: list[bytearray] = field(default_factory=list)
     numbers: set[bytes] = field(default_factory=set)
     """The load's numbers, see :mod:`bench.shared.load`."""
     with_ids: int = 0
-    """Documents that came with an ``_id``."""
+    """Documents with an ``_id``."""
 
     def add(self, body: bytearray) -> None:
-        """Count one request's documents; a shipper's reports of itself travel along, and do not count."""
+        """Count one request's documents, except a shipper's reports about itself."""
         documents = body.count(MARK)
         if not documents:
             return
@@ -79,12 +78,12 @@ class Arrivals:
         self.bodies.append(body)
 
     def progress(self) -> dict[str, float]:
-        """The counters."""
+        """Return the counters."""
         names = ("requests", "documents", "first_documents", "first_s", "last_s")
         return {name: getattr(self, name) for name in names}
 
     def digest(self) -> dict[str, float]:
-        """Look into the bodies, and let go of them."""
+        """Parse the bodies and discard them; return all counters."""
         bodies, self.bodies = self.bodies, []
         for body in bodies:
             self.numbers.update(_numbers_in(body))
@@ -93,14 +92,14 @@ class Arrivals:
 
 
 class Sink:
-    """Serves connections, a thread each; blocking sockets cost the least here."""
+    """Serves connections, one thread each; blocking sockets are the cheapest here."""
 
     def __init__(self) -> None:
         self._arrivals = Arrivals()
         self._lock = threading.Lock()
 
     def serve(self, listener: socket.socket) -> None:
-        """Accept for ever."""
+        """Accept connections forever."""
         while True:
             connection, _ = listener.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,7 +132,7 @@ class Sink:
 
 
 def _read_request(connection: socket.socket, read: bytes) -> tuple[bytes, bytearray, bytes] | None:
-    """Read one request; returns its head, its body, and what was read beyond it. None at the connection's end."""
+    """Read one request; return its head, its body and the bytes read beyond it, or None at the connection's end."""
     while b"\r\n\r\n" not in read:
         more = connection.recv(MAX_HEAD_BYTES)
         if not more or len(read) > MAX_HEAD_BYTES:

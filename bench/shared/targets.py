@@ -1,4 +1,4 @@
-"""Where bench/shipper has documents shipped to: the scripted sink, or a real Elasticsearch."""
+"""Destinations of bench.shipper: the scripted sink, or a real Elasticsearch."""
 
 import http.client
 import subprocess
@@ -16,49 +16,49 @@ from bench.shared.load import TOPIC
 from borgcore.events.elasticsearch_templates import index_template
 
 TIMEOUT_S = 60.0
-PATIENCE_S = 0.02  # where a small Elasticsearch asks for it: its memory is cleared by more questions
+RETRY_S = 0.02  # after a 429; short, because further requests make a small Elasticsearch free its memory
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """What has come so far; times are on the machine's monotonic clock."""
+    """The documents that arrived so far; times are on the machine's monotonic clock."""
 
     documents: int
     first_documents: int
-    """Those that came with the first."""
+    """Documents of the first request."""
     first_s: float
     last_s: float
 
     @property
     def documents_per_s(self) -> float:
-        """From the first request to the last, so without the documents of the first."""
+        """Rate from the first request to the last, without the documents of the first."""
         return (self.documents - self.first_documents) / max(self.last_s - self.first_s, 1e-9)
 
 
 class Target(Protocol):
-    """A store that counts what comes."""
+    """A store that counts the arriving documents."""
 
     name: str
     url: str
     version: str
     period_s: float
-    """Between two looks at what has arrived."""
+    """Between two calls of ``arrived``."""
 
     def begin(self, prefix: str) -> None:
-        """Be empty."""
+        """Start from an empty store."""
 
     def arrived(self) -> Arrived:
-        """What has come since."""
+        """Return the arrivals since ``begin``."""
 
     def counts(self) -> dict[str, int]:
-        """What is there now, looked at closely: documents, and how many different ones."""
+        """Count what is stored now: documents and, where known, distinct ones. Slow."""
 
     def end(self) -> None:
-        """Delete what has come."""
+        """Delete the stored documents."""
 
 
 class _Server:
-    """Asks an HTTP server, over one connection."""
+    """Sends requests to an HTTP server over one connection."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -73,16 +73,16 @@ class _Server:
                 answer = response.read()
             if response.status != http.client.TOO_MANY_REQUESTS or time.monotonic() > deadline_s:
                 break
-            time.sleep(PATIENCE_S)
+            time.sleep(RETRY_S)
         if response.status == http.client.NOT_FOUND:
             return {}
         if response.status != http.client.OK:
-            raise RuntimeError(f"{self.url}{path} answered {response.status}: {answer[:300].decode()}")
+            raise RuntimeError(f"{self.url}{path} answered {response.status}, expected 200: {answer[:300].decode()}")
         return orjson.loads(answer)
 
 
 class SinkTarget(_Server):
-    """bench/shared/sink: our own ceiling."""
+    """The scripted sink of :mod:`bench.shared.sink`: as fast as a store can be."""
 
     name = "kafka to sink"
     period_s = 0.02
@@ -93,17 +93,17 @@ class SinkTarget(_Server):
         self.ask("POST", "/reset")
 
     def arrived(self) -> Arrived:
-        """As the sink counts."""
+        """Return the sink's counters."""
         found = self.ask("GET", "/arrivals")
         return Arrived(*(found[name] for name in ("documents", "first_documents", "first_s", "last_s")))
 
     def counts(self) -> dict[str, int]:
-        """As the sink finds them in the bodies."""
+        """Return the counts the sink finds in the bodies."""
         found = self.ask("GET", "/counts")
         return {name: found[name] for name in ("documents", "distinct", "with_ids", "requests")}
 
     def end(self) -> None:
-        """Let go of the bodies."""
+        """Discard the bodies."""
         self.ask("POST", "/reset")
 
 
@@ -125,7 +125,7 @@ class ElasticTarget(_Server):
         self.ask("PUT", f"/_index_template/{prefix}{TOPIC}", index_template(TOPIC, prefix, 0))
 
     def arrived(self) -> Arrived:
-        """As the index counts; times are those of the looks."""
+        """Return the index's counter, with the times at which it was read."""
         found = self.ask("GET", f"/{self._prefix}{TOPIC}-*/_stats/indexing")
         documents = found["_all"]["primaries"]["indexing"]["index_total"] if found["_all"]["primaries"] else 0
         if documents != self._last.documents:
@@ -136,7 +136,7 @@ class ElasticTarget(_Server):
         return self._last
 
     def counts(self) -> dict[str, int]:
-        """Count after a refresh; no two documents have one id."""
+        """Count after a refresh; ids are unique, so all documents are distinct."""
         self.ask("POST", f"/{self._prefix}{TOPIC}-*/_refresh")
         return {"documents": self.ask("GET", f"/{self._prefix}{TOPIC}-*/_count")["count"]}
 
@@ -151,11 +151,11 @@ class ElasticTarget(_Server):
 
 @contextmanager
 def open_sink() -> Iterator[SinkTarget]:
-    """Run the sink for the time of the block."""
+    """Run the sink for the block."""
     with subprocess.Popen([sys.executable, "-m", "bench.shared.sink"], stdout=subprocess.PIPE) as process:
         try:
             if process.stdout is None:
-                raise RuntimeError("the sink has no output")
+                raise RuntimeError("the sink has no standard output, expected its port; nothing was measured")
             yield SinkTarget(f"http://127.0.0.1:{int(process.stdout.readline())}")
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Real agents that play in turns, each with another event log, so that all meet the same machine."""
+"""Let real agents play in turns, each with another event log, so that all get the same share of the machine."""
 
 import argparse
 import http.client
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.shared.lines import print_metric, print_progress
 from borgcore.settings.sections import EventsSettings
 
 RUN = "bench"
@@ -25,7 +25,7 @@ TICKS_PER_CPU_S = os.sysconf("SC_CLK_TCK")
 
 
 class Pace(NamedTuple):
-    """Steps by wall-clock and by CPU time."""
+    """Steps per second of wall-clock and of CPU time."""
 
     steps_per_s: float
     steps_per_cpu_s: float
@@ -33,14 +33,14 @@ class Pace(NamedTuple):
 
 @dataclass
 class Player:
-    """A real agent that only plays, and what its turns gave."""
+    """A real agent that only plays, and the pace of each of its turns."""
 
     process: "subprocess.Popen[bytes]"
     port: int
     paces: list[Pace] = field(default_factory=list)
 
     def sample(self, name: str) -> float | None:
-        """One number of its /metrics; None where there is none yet."""
+        """Return one value of its /metrics, or None if it is not there yet."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", "/metrics")
@@ -53,41 +53,41 @@ class Player:
         return next((sample.value for sample in samples if sample.name == name), None)
 
     def steps(self) -> float | None:
-        """Steps; None before it plays."""
+        """Return its steps so far, or None before it plays."""
         return self.sample("borg_agent_steps_total") or None
 
     def cpu_s(self) -> float:
-        """CPU time that its process has used, seconds."""
+        """Return the CPU time its process has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_CPU_S
 
     def measure(self, seconds: float) -> None:
-        """Watch it play for a while."""
+        """Measure its pace for ``seconds``."""
         time.sleep(SETTLE_S)
         began_s, used_s, before = time.monotonic(), self.cpu_s(), self.steps()
         time.sleep(seconds)
         played, elapsed_s, cpu_s = self.steps(), time.monotonic() - began_s, self.cpu_s() - used_s
         if before is None or played is None:
-            sys.exit("an agent stopped answering before the measurement had ended; its last line stands above")
+            sys.exit("an agent stopped answering while it was measured: see its last line above; nothing was reported")
         self.paces.append(Pace((played - before) / elapsed_s, (played - before) / cpu_s))
 
     def turn(self, seconds: float) -> None:
-        """Let it play for a while, alone."""
+        """Let it play alone for ``seconds``."""
         self.process.send_signal(signal.SIGCONT)
         self.measure(seconds)
         self.process.send_signal(signal.SIGSTOP)
 
 
 def measure_pace(logs: dict[str, EventsSettings], valkey: Path, options: argparse.Namespace) -> None:
-    """Report steps by wall-clock and by CPU time, and those with the log ``kafka-away`` as a share of the others'."""
+    """Report each agent's pace, and the pace with the log ``kafka-away`` relative to each of the others."""
     players: dict[str, Player] = {}
     try:
         for name, log in logs.items():
-            progress(f"starting an agent that publishes to {name}")
+            print_progress(f"starting an agent that publishes to {name}")
             players[name] = start_player(name, log, valkey, options.game)
             players[name].process.send_signal(signal.SIGSTOP)
         for number in range(options.rounds):
-            progress(f"round {number + 1} of {options.rounds}")
+            print_progress(f"round {number + 1} of {options.rounds}")
             turns = list(players.values())
             for player in turns if number % 2 else reversed(turns):
                 player.turn(options.seconds)
@@ -111,38 +111,31 @@ def measure_pace(logs: dict[str, EventsSettings], valkey: Path, options: argpars
 
 
 def start_player(name: str, log: EventsSettings, valkey: Path, game: str) -> Player:
-    """Start an agent that only plays, and wait until it does."""
+    """Start an agent that only plays, and wait until it plays."""
     port = free_port()
     command = [sys.executable, "-m", "borgagent.main", "--redis-url", f"unix://{valkey}", "--run", f"{RUN}-{name}"]
     command += ["--game", game, "--learn", "never", "--replay.samples-per-insert", "0", "--replay.capacity", "20000"]
     command += ["--replay.min-size", "1000", "--device", "cpu", "--log-level", "error"]
-    for patience in ("--lease-s", "--replay.push-timeout-s", "--redis-outage-s"):  # it is stopped in between
-        command += [patience, "3600"]
+    for option in ("--lease-s", "--replay.push-timeout-s", "--redis-outage-s"):  # it is stopped between its turns
+        command += [option, "3600"]
     command += ["--events-url", log.url, "--events-prefix", log.prefix, "--health-address", f"127.0.0.1:{port}"]
     player = Player(subprocess.Popen(command, stdin=subprocess.DEVNULL), port)
     deadline_s = time.monotonic() + START_S
     while player.steps() is None:
         if player.process.poll() is not None or time.monotonic() > deadline_s:
             player.process.kill()
-            sys.exit("an agent did not begin to play; its last line stands above")
+            sys.exit("an agent did not begin to play: see its last line above; nothing was reported")
         time.sleep(0.2)
     return player
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
+    """Return a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def progress(text: str) -> None:
-    """Say on standard error what is being done."""
-    sys.stderr.write(f"{text}\n")
-
-
 def report(metric: str, value: float, unit: str, params: dict[str, object]) -> None:
-    """Print one result."""
-    line = {"bench": "publishing", "subject": "borg-dqn", "metric": metric, "value": round(value, 5), "unit": unit}
-    sys.stdout.write(orjson.dumps(line | {"params": params}).decode() + "\n")
-    sys.stdout.flush()
+    """Print one result of bench.publishing."""
+    print_metric("publishing", metric, round(value, 5), unit, params, subject="borg-dqn")
