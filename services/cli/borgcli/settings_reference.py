@@ -1,16 +1,18 @@
 """Every program's settings in words: ``python -m borgcli.settings_reference`` prints docs/settings.md."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_settings import CliPositionalArg
 
 from borgagent.settings import AgentSettings
-from borgcore.settings.service import ServiceSettings, SharedSettings
+from borgcore.settings.service import SHARED_PREFIX, ServiceSettings, SharedSettings
+from borgcore.settings.setting_errors import section_of
 from borglogshipper.settings import LogshipperSettings
 from borgmonitor.settings import MonitorSettings
 from borgsetup.settings import SetupSettings
@@ -35,44 +37,71 @@ what was found, what is expected and the nearest name.
 Defaults below are those of the classes; what the agent's presets set instead is in `borgagent/dqn/presets.py`.
 `borg up` passes its own options on to the processes that it starts; all else reaches them by environment and TOML.
 """
+_SHARED = "In TOML these keys stand at the top. With a program's own prefix a variable is for that program alone."
+_POSITIONAL = get_args(CliPositionalArg)[1]
 
 
 class Setting(NamedTuple):
-    """One setting, as it is written down."""
+    """One setting as a row of its table."""
 
-    name: str
-    """With its sections, dotted."""
+    key: str
+    """In TOML: with its sections, dotted."""
+    option: str
+    variable: str
     type: str
     default: str
-    description: str
+    meaning: str
 
 
-def list_settings(model: type[BaseModel], prefix: str = "", without: frozenset[str] = frozenset()) -> Iterator[Setting]:
-    """Yield the settings of a class and of the sections in it, in order, but those named in ``without``."""
-    for name, info in model.model_fields.items():
-        if name in without:
+def list_settings(
+    model: type[BaseModel], env_prefix: str, *, sections: str = "", without: Collection[str] = ()
+) -> Iterator[Setting]:
+    """Yield the settings of a class and of its sections, in order, except those named in ``without``."""
+    for field, info in model.model_fields.items():
+        if field in without:
             continue
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from list_settings(info.annotation, f"{prefix}{name}.")
-            continue
-        text = " ".join((info.description or "").split()).replace("<", "\\<").replace("|", "\\|")
-        yield Setting(prefix + name, _type_of(info.annotation), _default_of(info), text)
+        name, section, by_number = sections + field, section_of(info), get_origin(info.annotation) is dict
+        if section is None or by_number:
+            variable = env_prefix + name.upper().replace(".", "__").replace("<N>", "<n>")
+            yield Setting(
+                f"`{name}`",
+                _option_of(name, info),
+                f"`{variable}`",
+                _type_of(info.annotation),
+                _default_of(info),
+                " ".join((info.description or "").split()).replace("<", "\\<").replace("|", "\\|"),
+            )
+        if section is not None:
+            yield from list_settings(section, env_prefix, sections=f"{name}.<n>." if by_number else f"{name}.")
+
+
+def list_own(program: type[ServiceSettings]) -> Iterator[Setting]:
+    """Yield the settings that only this program has."""
+    return list_settings(program, program.env_prefix(), without=SharedSettings.model_fields)
 
 
 def write_reference() -> str:
     """Return docs/settings.md."""
-    sections = [_HEAD, "## Every program", _table(list_settings(SharedSettings))]
+    parts = [_HEAD, "## Every program", _SHARED, _table(list_settings(SharedSettings, SHARED_PREFIX))]
     for program in PROGRAMS:
-        own = list_settings(program, without=frozenset(SharedSettings.model_fields))
         summary = " ".join((program.__doc__ or "").split())
-        intro = f"{summary} Variables begin with `{program.env_prefix()}`."
-        sections += [f"## borg-{program.service}", intro, _table(own)]
-    return "\n\n".join(part.strip() for part in sections) + "\n"
+        intro = f"{summary} In TOML these keys belong in the table `[{program.service}]`."
+        parts += [f"## borg-{program.service}", intro, _table(list_own(program))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _table(settings: Iterator[Setting]) -> str:
-    rows = [f"| `{one.name}` | {one.type} | {one.default} | {one.description} |" for one in settings]
-    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+    head = f"| {' | '.join(Setting._fields)} |\n|{'---|' * len(Setting._fields)}"
+    return "\n".join([head, *(f"| {' | '.join(setting)} |" for setting in settings)])
+
+
+def _option_of(name: str, info: FieldInfo) -> str:
+    """Write how the command line sets it; tables by number are given whole."""
+    if _POSITIONAL in info.metadata:
+        return "first argument"
+    option = name.replace("_", "-")
+    switch = f", `--no-{option}`" if info.annotation is bool else ""
+    return "-" if "<n>" in name else f"`--{option}`{switch}"
 
 
 def _type_of(annotation: Any) -> str:
@@ -80,7 +109,7 @@ def _type_of(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is dict:
-        return "tables by number"
+        return "tables by number, JSON on the command line"
     if arguments and origin is not None:
         return _type_of(arguments[0])
     names = {int: "integer", float: "number", str: "text", bool: "yes or no", Path: "path", SecretStr: "secret"}

@@ -25,7 +25,7 @@ from borgcore.settings.sections import EventsSettings, RedisSettings, Section
 from borgcore.settings.setting_errors import describe_error, describe_option, section_of
 from borgcore.settings.sources import SecretFiles, TomlFile, Variables
 
-_SHARED_PREFIX = "BORG_"
+SHARED_PREFIX = "BORG_"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -113,7 +113,7 @@ class ServiceSettings(SharedSettings):
     @classmethod
     def env_prefix(cls) -> str:
         """Prefix of the service's own names in the environment."""
-        return f"{_SHARED_PREFIX}{cls.service.upper()}_"
+        return f"{SHARED_PREFIX}{cls.service.upper()}_"
 
     @classmethod
     def load(cls, arguments: Sequence[str]) -> Self:
@@ -144,15 +144,15 @@ class ServiceSettings(SharedSettings):
         return (
             init_settings,
             Variables(settings_cls, cls.env_prefix()),
-            Variables(settings_cls, _SHARED_PREFIX, only=shared),
-            SecretFiles(settings_cls, {cls.env_prefix(): None, _SHARED_PREFIX: shared}, cls._refuse_unknown_names),
+            Variables(settings_cls, SHARED_PREFIX, only=shared),
+            SecretFiles(settings_cls, {cls.env_prefix(): None, SHARED_PREFIX: shared}, cls._refuse_unknown_names),
             TomlFile(settings_cls, cls.service, shared),
         )
 
     @classmethod
     def _refuse_unknown_names(cls, names: Iterable[str]) -> None:
         """Pydantic's ``extra=forbid`` does not see variables that match no field, so they are compared here."""
-        shared = {f"{_SHARED_PREFIX}{field.upper()}" for field in SharedSettings.model_fields}
+        shared = {f"{SHARED_PREFIX}{field.upper()}" for field in SharedSettings.model_fields}
         own = {f"{cls.env_prefix()}{field.upper()}" for field in cls.model_fields}
         flat = {
             f"{cls.env_prefix()}{name.upper()}" for name, field in cls.model_fields.items() if not section_of(field)
@@ -161,9 +161,9 @@ class ServiceSettings(SharedSettings):
             upper = name.upper()
             if upper.startswith(cls.env_prefix()):
                 known, head = own, upper.split("__", 1)[0]
-            elif upper.startswith(_SHARED_PREFIX):
+            elif upper.startswith(SHARED_PREFIX):
                 known, head = shared, upper
-                anothers = upper.removeprefix(_SHARED_PREFIX).partition("_")[2].lower() in SharedSettings.model_fields
+                anothers = upper.removeprefix(SHARED_PREFIX).partition("_")[2].lower() in SharedSettings.model_fields
                 if anothers or not difflib.get_close_matches(upper, shared, n=1, cutoff=0.8):
                     continue  # belongs to another service or program
             else:
