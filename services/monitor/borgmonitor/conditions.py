@@ -1,4 +1,4 @@
-"""What is worth a warning in a sample."""
+"""Conditions in a sample that deserve a warning."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Condition:
 
 
 def conditions_of(sample: MemorySampled, evicted_before: int | None) -> Iterator[Condition]:
-    """Judge one sample; ``evicted_before`` is its counter of evicted keys at the sample before."""
+    """Return the conditions in one sample; ``evicted_before`` is the previous counter of evicted keys."""
     evicted = sample.redis_evicted_keys_total
     if evicted is not None and evicted_before is not None and evicted > evicted_before:
         keys = evicted - evicted_before
@@ -61,10 +61,10 @@ def conditions_of(sample: MemorySampled, evicted_before: int | None) -> Iterator
 
 
 class InsertWatch:
-    """Sees when inserts stall: agents are alive (they hold a lease), and the counter of transitions stands still.
+    """Detects stalled inserts: agents are alive (they hold a lease), but the counter of transitions does not move.
 
-    The reason is not judged. Agents that wait for a learner that is dead, or for a rate limiter that lets none of them
-    act for that long, are as good a reason to look as agents that are stuck.
+    The cause does not matter: agents that wait for a dead learner or for the rate limiter deserve a look as much as
+    agents that are stuck.
     """
 
     def __init__(self, stall_s: float) -> None:
@@ -74,7 +74,7 @@ class InsertWatch:
         self._since_s = 0.0
 
     def look(self, replay: ReplayState | None, now_s: float) -> Condition | None:
-        """Take note of the memory at ``now_s``; None stands for one that cannot be seen, and begins anew."""
+        """Record the memory at ``now_s``; None means that it cannot be seen, and restarts the clock."""
         if replay is None or replay.stats is None or not replay.agents:
             self._inserted = None
             return None

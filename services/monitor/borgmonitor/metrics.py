@@ -16,7 +16,7 @@ _FIELDS = {
 def sample_metrics(
     run: str, samples: Collection[MemorySampled], active: Collection[tuple[str, Kind]]
 ) -> Iterable[Metric]:
-    """Give each number as a gauge or, where its name ends in _total, a counter; and 1 for each warning that is on."""
+    """Yield each number as a gauge, or as a counter if its name ends in _total, and 1 for each active warning."""
     for name, text in _FIELDS.items():
         family = (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(
             name, text, labels=["node", "run"]

@@ -1,4 +1,4 @@
-"""Asks every server, one round trip each, at the same time."""
+"""Poll every server concurrently, one round trip each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ from borgcore.settings.sections import RedisSettings
 from borgmonitor.topology import Topology, newest
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "commandstats", "latencystats")
-MAX_LEASES = 64  # agents that are counted; claims go to the lowest numbers
+MAX_LEASES = 64  # agents counted; claims take the lowest numbers
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayState:
-    """What the owner of the run's keys says of the replay memory."""
+    """The replay memory as the owner of the run's keys reports it."""
 
     agents: int = 0
     """Agents alive."""
     stats: ReplayStats | None = None
-    """None where there is no memory, or it cannot be read."""
+    """None if there is no memory, or it cannot be read."""
     unreadable: str | None = None
-    """Why it cannot."""
+    """Why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one server says of itself."""
+    """One server's reply."""
 
     info: Mapping[str, Any]
     replay: ReplayState | None
@@ -49,7 +49,7 @@ class Reply:
 
 
 class Nodes:
-    """The servers: the one that the settings name or, where it belongs to a cluster, all primaries of that."""
+    """The servers: the one in the settings or, if that belongs to a cluster, all primaries of the cluster."""
 
     def __init__(self, settings: RedisSettings, run: str) -> None:
         """Connect nowhere yet."""
@@ -61,7 +61,7 @@ class Nodes:
         self._topology: Topology | None = None
 
     async def poll(self) -> dict[str, Reply | RedisError]:
-        """Ask all servers, by address; an error stands for a server that gave no answer."""
+        """Poll all servers; return replies by address, an error for a server that did not answer."""
         answers = await self._ask_all()
         if not any(isinstance(answer, Reply) for answer in answers.values()) and (self._clustered or not answers):
             try:
@@ -78,7 +78,7 @@ class Nodes:
                 await client.aclose(close_connection_pool=True)
 
     async def _discover(self) -> None:
-        """Learn from the address of the settings what there is: at the start, and when no known node answers."""
+        """Discover the servers from the address in the settings: at the start, and when no known node answers."""
         address = self._settings.address
         look = self._client(address).pipeline(transaction=False)
         look.info("cluster")
@@ -131,7 +131,7 @@ class Nodes:
 
     def _read(self, replies: Sequence[Any], info: Mapping[str, Any], client: Redis) -> ReplayState:
         errors = [reply for reply in replies if isinstance(reply, ResponseError)]
-        if errors:  # a slot on its way to another node is no fault: the next poll asks there
+        if errors:  # a slot that is migrating is not a fault: the next poll asks its new node
             return ReplayState(unreadable=None if isinstance(errors[0], AskError) else str(errors[0]))
         *stats, agents = replies
         try:
@@ -140,7 +140,7 @@ class Nodes:
             return ReplayState(agents, unreadable=str(error))
 
     async def _adopt(self, view: Topology) -> None:
-        """Watch the servers of this view from now on."""
+        """Poll the servers of this view from now on."""
         if self._clustered and (self._topology is None or view.nodes != self._topology.nodes):
             _log.info("topology_changed", nodes=view.nodes, owner=view.owner)
         self._topology = view
@@ -154,7 +154,7 @@ class Nodes:
 
 
 def check_settings(settings: RedisSettings) -> None:
-    """Look at what can be wrong before anything is asked; looks at a file.
+    """Check the settings before the first poll; reads a file.
 
     Raises:
         SettingsError: the URL is wrong, or the certificate file is not there.
@@ -170,7 +170,7 @@ def check_settings(settings: RedisSettings) -> None:
 
 
 def _connect(settings: RedisSettings, node: str) -> Redis:
-    """A client of one node, with the user, password and TLS of the settings; it connects at its first call."""
+    """Make a client of one node, with user, password and TLS of the settings; it connects at its first call."""
     given, options = urlsplit(settings.url), dict[str, Any]()
     if settings.password is not None:
         options["password"] = settings.password.get_secret_value()

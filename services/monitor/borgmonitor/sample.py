@@ -1,4 +1,4 @@
-"""Turns what a server answered into the event that is published."""
+"""Turn a server's reply into the event that is published."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ _STATUS = {"ok": 1, "err": 0}
 
 
 def sample_of(node: str, reply: Reply, before: Reply | None, polls_missed: int) -> MemorySampled:
-    """Make the sample of one server; ``before`` is its reply before, over the time from which the rates are."""
+    """Make the sample of one server; rates are over the time since its reply ``before``."""
     info = reply.info
     values: dict[str, Any] = {field: _number(info.get(name)) for name, field in _FIELDS.items()}
     fork_us = _number(info.get("latest_fork_usec"))
@@ -55,7 +55,7 @@ def sample_of(node: str, reply: Reply, before: Reply | None, polls_missed: int) 
 
 
 def _calls(reply: Reply, before: Reply | None) -> dict[str, Any]:
-    """Of the server-side functions; a server that has run none says nothing of them, which is 0 calls."""
+    """Read the counters of server-side functions; a server that has run none omits them, which means 0 calls."""
     now, then = _stats(reply.info), _stats(before.info) if before is not None else {}
     calls = int(now.get("calls", 0))
     values: dict[str, Any] = {"fcall_calls_total": calls}
@@ -96,7 +96,7 @@ def _replay(replay: ReplayState, reply: Reply, before: Reply | None) -> dict[str
 
 
 def _rate(more: int, reply: Reply, before: Reply) -> float | None:
-    """Per second; None for a counter that began anew."""
+    """Return the rate per second, or None if the counter was reset."""
     return more / max(reply.at_s - before.at_s, 1e-9) if more >= 0 else None
 
 

@@ -26,13 +26,13 @@ _log = structlog.get_logger()
 
 
 async def serve(settings: MonitorSettings, intake: CancelScope) -> None:
-    """Sample until ``intake`` is cancelled; what was published by then goes out. A server that is away is waited for.
+    """Sample until ``intake`` is cancelled, then send what was published. Waits for servers that are unavailable.
 
     Raises:
         SettingsError: a setting is wrong.
         ServerError: a server refuses us at the start.
     """
-    await to_thread.run_sync(check_settings, settings.redis)  # it looks at a file
+    await to_thread.run_sync(check_settings, settings.redis)  # reads a file
     async with (
         open_health(settings.health_address) as health,
         open_publisher(settings.events, settings.run, settings.service) as events,
@@ -52,10 +52,10 @@ async def serve(settings: MonitorSettings, intake: CancelScope) -> None:
 
 
 class Monitor:
-    """What was seen so far; turns the answers to one poll into events."""
+    """The state between polls; turns the replies to one poll into events."""
 
     def __init__(self, settings: MonitorSettings, publish: Callable[[Event], None], health: Health) -> None:
-        """Begin with nothing seen."""
+        """Start without any sample."""
         self._run = settings.run
         self._publish = publish
         self._health = health
@@ -66,11 +66,11 @@ class Monitor:
         self._samples = dict[str, MemorySampled]()
 
     def metrics(self) -> Iterable[Metric]:
-        """What the newest poll saw."""
+        """Return the samples of the newest poll."""
         return sample_metrics(self._run, self._samples.values(), self._warnings.active)
 
     def take(self, answers: Mapping[str, Reply | RedisError], polls_missed: int) -> None:
-        """Publish a sample for each server that answered, and what began or ended.
+        """Publish a sample for each server that answered, and warnings that began or ended.
 
         Raises:
             ServerError: a server refuses us, and none has answered yet.

@@ -15,7 +15,7 @@ class MonitorSettings(ServiceSettings):
     poll_period_s: PositiveFloat = 1.0
     """Time between two samples, seconds; one round trip to each server."""
     stall_s: PositiveFloat = 30.0
-    """Warn when agents are alive and none has stored a transition for so long, seconds; whatever the reason, an agent
-    held back by the rate limiter included."""
+    """Warn if agents are alive but none has stored a transition for this long, seconds; even if the rate limiter holds
+    them back."""
     clear_s: PositiveFloat = 10.0
-    """A warning ends when its cause has been gone for so long, seconds."""
+    """A warning ends when its cause has been gone for this long, seconds."""

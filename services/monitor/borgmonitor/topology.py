@@ -1,4 +1,4 @@
-"""Which servers make up a cluster, by the answer to CLUSTER NODES."""
+"""The servers of a cluster, from the answer to CLUSTER NODES."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from redis.crc import key_slot
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The servers to watch: a lone one, or every primary of a cluster as one of its nodes sees it."""
+    """The servers to poll: a single one, or every primary of a cluster as seen by one of its nodes."""
 
     nodes: tuple[str, ...]
     """host:port of each, in order."""
     owner: str | None
-    """The one that holds a given key; None where no primary does."""
+    """The primary that holds a given key, if any."""
     epoch: int = 0
-    """The newest configuration that the node knew of; a failover or a moved slot raises it."""
+    """The newest configuration epoch known to the node; a failover or a moved slot raises it."""
 
     @classmethod
     def of(cls, reply: Mapping[str, Mapping[str, Any]], key: str, asked: str) -> Self:
-        """Read redis-py's CLUSTER NODES; a node that does not know its own host has that of the address asked."""
+        """Parse redis-py's CLUSTER NODES; a node that does not know its own host gets the host of the address asked."""
         slot, primaries, owner = key_slot(key.encode()), [], None
         for address, node in reply.items():
             flags = node["flags"].split(",")
@@ -37,5 +37,5 @@ class Topology:
 
 
 def newest(views: Iterable[Topology]) -> Topology | None:
-    """The view of the node that knows most; None where there is none."""
+    """Return the view with the newest configuration, or None without views."""
     return max(views, key=lambda view: view.epoch, default=None)

@@ -1,4 +1,4 @@
-"""Warnings are said when they begin and when they end, not at every sample."""
+"""Publish warnings when they begin and when they end, not at every sample."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from borgcore.events.monitoring import MemoryWarned
 from borgcore.events.schema import Event
 from borgmonitor.conditions import Condition, Kind
 
-_LINGERING: Collection[Kind] = ("keys_evicted", "memory_high")  # they come and go; all others are states
+_LINGERING: Collection[Kind] = ("keys_evicted", "memory_high")  # momentary; all others are states
 _log = structlog.get_logger()
 
 
@@ -21,21 +21,21 @@ class _Active:
 
 
 class Warnings:
-    """What is wrong now, by server."""
+    """Active conditions, by server."""
 
     def __init__(self, publish: Callable[[Event], None], clear_s: float) -> None:
-        """What comes and goes has ended when it was not seen for ``clear_s`` seconds."""
+        """A momentary condition ends when it was not seen for ``clear_s`` seconds."""
         self._publish = publish
         self._clear_s = clear_s
         self._active: dict[tuple[str, Kind], _Active] = {}
 
     @property
     def active(self) -> list[tuple[str, Kind]]:
-        """Servers and what is wrong with them."""
+        """Return the servers and their active conditions."""
         return list(self._active)
 
     def add(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
-        """Conditions that hold; of those that do not nothing is known."""
+        """Add conditions that hold, without ending others: they are unknown."""
         for condition in conditions:
             active = self._active.get((node, condition.kind))
             if active is not None:
@@ -46,7 +46,7 @@ class Warnings:
             self._say(node, condition, "onset")
 
     def replace(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
-        """All conditions that hold; the others have ended."""
+        """Set all conditions that hold; others end."""
         self.add(node, conditions, now_s)
         holding = {condition.kind for condition in conditions}
         for key, active in list(self._active.items()):
@@ -55,7 +55,7 @@ class Warnings:
                 self._end(key, now_s)
 
     def keep(self, nodes: Collection[str], now_s: float) -> None:
-        """End what is said of servers that are not watched any more."""
+        """End the warnings of servers that are no longer polled."""
         for key in list(self._active):
             if key[0] not in nodes:
                 self._end(key, now_s)

@@ -1,7 +1,7 @@
 """The stack's certificate authority and the certificate that it signs for Elasticsearch.
 
-The authority's key is dropped as soon as it has signed: nobody can make another certificate that the services trust.
-When the certificate is about to expire, both are made anew.
+The authority's key is discarded after signing, so nobody can make another certificate that the services trust. When
+the certificate is about to expire, both are replaced.
 """
 
 import datetime as dt
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOSTS = ("elasticsearch", "localhost")
-VALID = dt.timedelta(days=825)  # the longest that all TLS libraries take for a server
+VALID = dt.timedelta(days=825)  # the longest that all TLS libraries accept for a server
 RENEWED = dt.timedelta(days=30)  # before the end
 _SKEW = dt.timedelta(days=1)  # of clocks
 
@@ -29,7 +29,7 @@ class Certificates(NamedTuple):
 
 
 def make_certificates() -> Certificates:
-    """Make an authority and a server's certificate for :data:`HOSTS` and the loopback addresses."""
+    """Create an authority and a server's certificate for :data:`HOSTS` and the loopback addresses."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Borg-DQN authority")])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTS[0])])
@@ -60,7 +60,7 @@ def make_certificates() -> Certificates:
 
 
 def is_current(certificates: Certificates, now: dt.datetime) -> bool:
-    """Whether the certificate is its authority's, fits its key, and is valid for another while."""
+    """Return whether the certificate is signed by its authority, fits its key, and does not expire soon."""
     try:
         authority = x509.load_pem_x509_certificate(certificates.authority)
         certificate = x509.load_pem_x509_certificate(certificates.certificate)

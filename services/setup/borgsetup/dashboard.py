@@ -1,4 +1,4 @@
-"""The dashboard, brought into Kibana under its fixed ids: never a second copy, however often the stack starts."""
+"""Import the dashboard into Kibana under fixed ids, so that no start of the stack makes a second copy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 
 async def import_dashboard(settings: SetupSettings) -> None:
-    """Wait for Kibana, import, and read in the reply that every object arrived.
+    """Wait for Kibana, import the dashboard, and check in the reply that every object arrived.
 
     Raises:
         ServerError: Kibana does not come up, refuses us, or took only a part.

@@ -1,7 +1,7 @@
-"""Passwords and certificates of the stack: made once, and given to each service in a folder of its own.
+"""Passwords and certificates of the stack: created once, and given to each service in its own folder.
 
-The folder ``setup/`` holds every password; what the others need is written from it again each time. In the full stack
-each folder is a volume that one service alone sees, so none reads another's secret.
+The folder ``setup/`` holds every password; the other folders are written from it each time. In the full stack each
+folder is a volume that only one service mounts, so none can read another's secret.
 """
 
 import datetime as dt
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 
 def make_keys(folder: Path) -> None:
-    """Make what is missing, renew the certificate where it is about to expire, and hand all of it out.
+    """Create missing secrets, renew a certificate that is about to expire, and distribute them.
 
     Raises:
         SettingsError: a folder cannot be written.
@@ -46,7 +46,7 @@ def make_keys(folder: Path) -> None:
 
 
 def read_password(folder: Path) -> str:
-    """The password of Kibana's user borg.
+    """Return the password of Kibana's user borg.
 
     Raises:
         SettingsError: there is none yet.
@@ -60,7 +60,7 @@ def read_password(folder: Path) -> str:
 
 
 def write_secret(path: Path, content: str) -> None:
-    """Write a file that its owner alone may read, in one go."""
+    """Write a file that only its owner may read, atomically."""
     _write(path, content.encode(), OWNER_READS)
 
 
@@ -87,7 +87,7 @@ def _files(passwords: dict[str, str], certificates: Certificates) -> dict[str, t
         "shipper/borg_events_password": kafka,
     }
     files = {path: (text.encode(), OWNER_READS) for path, text in texts.items()}
-    files["redis/redis.conf"] = (f"requirepass {redis}\n".encode(), ALL_READ)  # the server's user is another one
+    files["redis/redis.conf"] = (f"requirepass {redis}\n".encode(), ALL_READ)  # the server runs as another user
     files["redis/password"] = (redis.encode(), ALL_READ)
     files["elasticsearch/http.key"] = (certificates.key, OWNER_READS)
     files["elasticsearch/http.crt"] = (certificates.certificate, ALL_READ)
@@ -97,13 +97,13 @@ def _files(passwords: dict[str, str], certificates: Certificates) -> dict[str, t
 
 
 def _jaas(password: str) -> str:
-    """Kafka's users: one, which the broker itself is, too."""
+    """Return Kafka's users: one, shared by the clients and the broker itself."""
     login = f'username="borg" password="{password}" user_borg="{password}"'
     return f"KafkaServer {{\n  org.apache.kafka.common.security.plain.PlainLoginModule required {login};\n}};\n"
 
 
 def _kibana(passwords: dict[str, str]) -> str:
-    """What of Kibana's settings is secret; the others are in its environment."""
+    """Return Kibana's secret settings; the others are in its environment."""
     key = passwords["kibana_encryption_key"]
     settings = {
         "elasticsearch.username": "kibana_system",
@@ -116,7 +116,7 @@ def _kibana(passwords: dict[str, str]) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int) -> bool:
-    """Write a file in one go; False where it is as it should be."""
+    """Write a file atomically; return False if it was up to date."""
     if path.exists() and path.read_bytes() == content and path.stat().st_mode & 0o777 == mode:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from borgsetup.store import prepare_store
 
 
 async def serve(settings: SetupSettings, intake: CancelScope) -> None:
-    """Take the step that the settings name; a stop undoes nothing.
+    """Run the step that the settings name; stopping it undoes nothing.
 
     Raises:
-        BorgError: it could not be taken, or was stopped before it was done.
+        BorgError: the step failed, or was stopped before it was done.
     """
     with intake:
         match settings.step:

@@ -1,4 +1,4 @@
-"""Requests to Elasticsearch and Kibana, and the wait for one that is not up yet."""
+"""Requests to Elasticsearch and Kibana, including the wait until they are up."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -25,10 +25,10 @@ class _NotUpError(Exception):
 
 
 class Server:
-    """One of the two, as its superuser."""
+    """Elasticsearch or Kibana, accessed as its superuser."""
 
     def __init__(self, name: str, url: str, session: aiohttp.ClientSession, settings: SetupSettings) -> None:
-        """``url`` is without credentials."""
+        """``url`` has no credentials."""
         self.name = name
         self._url = url.rstrip("/")
         self._session = session
@@ -76,8 +76,8 @@ class Server:
     async def _send(
         self, method: str, path: str, body: object, upload: bytes | None, login: str | None
     ) -> tuple[int, bytes]:
-        """Status and answer; 0 and the reason where there is none."""
-        headers = {"kbn-xsrf": "borg-setup"}  # without it Kibana takes no change
+        """Return status and answer, or 0 and the reason if there is no answer."""
+        headers = {"kbn-xsrf": "borg-setup"}  # Kibana requires it for changes
         if body is not None:
             headers["Content-Type"] = "application/json"
         headers["Authorization"] = self._login() if login is None else login
@@ -126,7 +126,7 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def open_server(name: str, url: str, settings: SetupSettings) -> AsyncIterator[Server]:
-    """Prepare requests for the time of the block.
+    """Open a session for requests during the block.
 
     Raises:
         SettingsError: the certificate file is wrong.

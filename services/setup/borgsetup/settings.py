@@ -10,7 +10,7 @@ from borgcore.settings.service import ServiceSettings
 
 
 class SetupSettings(ServiceSettings):
-    """Prepare the full stack, step by step; each may be repeated at any time and changes nothing that is right."""
+    """Prepare the full stack, step by step; any step may be repeated and leaves alone what is already right."""
 
     service: ClassVar[str] = "setup"
 
@@ -18,19 +18,19 @@ class SetupSettings(ServiceSettings):
     """keys: make passwords and certificates; store: users, templates and keys of Elasticsearch; dashboard: bring the
     dashboard into Kibana; password: print that of Kibana's user borg."""
     keys_dir: Path = Path("/keys")
-    """Folder of the keys: one folder for each that is to have some, those of the setup in setup/."""
+    """Folder of the keys: one subfolder per service, the setup's own in setup/."""
     elasticsearch_url: str = "https://elasticsearch:9200"
-    """Elasticsearch."""
+    """URL of Elasticsearch."""
     kibana_url: str = "http://kibana:5601"
-    """Kibana."""
+    """URL of Kibana."""
     ca_file: Path | None = None
     """Certificate authority that signed Elasticsearch's certificate."""
     elastic_password: SecretStr | None = None
     """Password of Elasticsearch's user elastic."""
     kibana_password: SecretStr | None = None
-    """Password that Kibana itself is to have in Elasticsearch, as kibana_system."""
+    """Password for Kibana's own user in Elasticsearch, kibana_system."""
     user_password: SecretStr | None = None
-    """Password that people are to have in Kibana, as borg."""
+    """Password for people's user in Kibana, borg."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one reply, seconds."""
     wait_s: PositiveFloat = 300.0

@@ -16,7 +16,7 @@ from borgsetup.settings import SetupSettings
 
 SHIPPER = "borg-logshipper"
 USER = "borg"
-USER_ROLES = ["editor"]  # sees all, makes and changes dashboards, administers nothing
+USER_ROLES = ["editor"]  # sees everything, edits dashboards, administers nothing
 KEY_FILES = ("borg_logshipper_store__api_key", "logstash_api_key")
 SHIPPER_ROLE = {
     "cluster": ["monitor"],
@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 async def prepare_store(settings: SetupSettings) -> None:
-    """Bring Elasticsearch into the state that the stack needs; what is there already stays.
+    """Configure Elasticsearch for the stack; existing objects stay.
 
     Raises:
         SettingsError: a password is missing.
@@ -54,7 +54,7 @@ async def prepare_store(settings: SetupSettings) -> None:
 
 
 async def _keep_key(server: Server, folder: Path) -> bool:
-    """Make sure that the shipper has a key that Elasticsearch takes; True where it had none."""
+    """Ensure that the shipper has a valid API key; return True if it had none."""
     stored = await to_thread.run_sync(_read, folder / KEY_FILES[0])
     if stored is not None and await _is_taken(server, stored):
         return False

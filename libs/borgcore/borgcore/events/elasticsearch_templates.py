@@ -1,4 +1,4 @@
-"""Index templates for Elasticsearch, made from the events' classes: every field has a mapping, and no other has.
+"""Index templates for Elasticsearch, derived from the events' classes: exactly their fields are mapped.
 
 Fields that no event has are kept in ``_source`` but not indexed, so a newer producer is not refused. A number is not
 taken for another type of number and a string not for a number (``coerce``): it would be found as another value than

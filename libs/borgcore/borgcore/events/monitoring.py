@@ -4,21 +4,21 @@ from borgcore.events.schema import Event
 
 
 class EventsDropped(Event):
-    """The log is back after an outage in which events had to be dropped, or a stream was trimmed unread."""
+    """Events were lost: dropped during an outage of the log, or trimmed from a stream before anyone read them."""
 
     topic = "memory_monitoring"
     name = "events_dropped"
 
     service: str
-    """Service that says it."""
+    """Service that reports it."""
     agent: int | None = None
-    """Number of the agent, where an agent says it."""
+    """Number of the agent, if an agent reports it."""
     dropped: int
     """Events lost."""
     dropped_topic: str | None = None
-    """Topic they were of, where it is one."""
+    """Topic of the events, if all are of one."""
     outage_s: float | None = None
-    """How long the log was away, seconds."""
+    """How long the log was unavailable, seconds."""
     reason: str
     """buffer_full or stream_trimmed."""
 
@@ -34,7 +34,7 @@ class ShipperReported(Event):
     lag: int
     """Records in the log that are not yet in the store."""
     shipped: int
-    """Documents indexed, those that were there already included."""
+    """Documents indexed, including those that were there already."""
     repeated: int
     """Documents that were there already."""
     dead_letters: int
@@ -63,7 +63,7 @@ class MemorySampled(Event):
     server_version: str
     """Version of the server."""
     polls_missed: int
-    """Times that were skipped since the monitor began, because the poll before took longer than the period."""
+    """Polls skipped since the monitor started because the previous one took longer than the period."""
     redis_uptime_in_seconds: int | None = None
     """Time since the server began, seconds."""
     redis_connected_clients: int | None = None
@@ -73,7 +73,7 @@ class MemorySampled(Event):
     redis_memory_used_bytes: int | None = None
     """Bytes allocated, data and overhead."""
     redis_memory_used_rss_bytes: int | None = None
-    """Bytes in memory of the server's process, as the operating system counts them."""
+    """Resident memory of the server's process, bytes."""
     redis_memory_used_peak_bytes: int | None = None
     """Most bytes allocated since the server began."""
     redis_memory_used_dataset_bytes: int | None = None
@@ -103,7 +103,7 @@ class MemorySampled(Event):
     redis_rdb_changes_since_last_save: int | None = None
     """Changes of the data since the last dump."""
     redis_aof_enabled: int | None = None
-    """1 where the append-only file is on, else 0."""
+    """1 if the append-only file is on, else 0."""
     redis_aof_rewrite_in_progress: int | None = None
     """1 while the append-only file is rewritten, else 0."""
     redis_aof_last_bgrewrite_status: int | None = None
@@ -111,27 +111,27 @@ class MemorySampled(Event):
     redis_aof_last_write_status: int | None = None
     """Status of the newest write to the append-only file, 1 or 0."""
     redis_aof_current_size_bytes: int | None = None
-    """Bytes of the append-only file; absent where it is off."""
+    """Bytes of the append-only file; absent if it is off."""
     redis_aof_delayed_fsync: int | None = None
-    """Times a write had to wait for the disk since the server began; absent where the append-only file is off."""
+    """Writes that had to wait for the disk since the server started; absent if the append-only file is off."""
     fcall_calls_total: int | None = None
-    """Calls of server-side functions, the replay memory's and others: a server does not count them apart."""
+    """Calls of server-side functions, not only the replay memory's: a server counts them together."""
     fcall_calls_per_s: float | None = None
     """Calls of server-side functions per second since the sample before."""
     fcall_mean_us: float | None = None
-    """Mean time inside the server of the calls since the sample before, microseconds; absent where there were none."""
+    """Mean time of those calls inside the server since the last sample, microseconds; absent without calls."""
     fcall_p50_us: float | None = None
     """Median since the server began, microseconds."""
     fcall_p99_us: float | None = None
     """99th percentile since the server began, microseconds."""
     replay_agents: int | None = None
-    """Agents alive, that is holding a lease; counted up to 64."""
+    """Agents that are alive, that is, hold a lease; counted up to 64."""
     replay_transitions: int | None = None
     """Transitions stored."""
     replay_capacity_transitions: int | None = None
-    """Most transitions that it stores."""
+    """Capacity of the memory, transitions."""
     replay_bytes: int | None = None
-    """Transitions and priorities, by MEMORY USAGE: an estimate that is 1 % off."""
+    """Bytes of transitions and priorities, estimated by MEMORY USAGE to about 1 %."""
     replay_bytes_per_transition: float | None = None
     """Bytes of one stored transition with its priority; 0 while the memory is empty."""
     replay_inserted_total: int | None = None
@@ -147,7 +147,7 @@ class MemorySampled(Event):
 
 
 class MemoryWarned(Event):
-    """Something about a server or the replay memory needs attention, or does no longer."""
+    """Something about a server or the replay memory needs attention, or no longer does."""
 
     topic = "memory_monitoring"
     name = "memory_warned"

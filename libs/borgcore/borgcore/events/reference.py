@@ -17,7 +17,7 @@ version {SCHEMA_VERSION}.
 
 An event is one JSON object. It is the same, byte for byte, in the log (a Kafka record, the field `v` of an entry of a
 Redis stream) and in SQLite (the column `document`), and the same `_source` in Elasticsearch. A field without a value is
-left out. Names end in their unit; counters start at 0 with the process that reports them, where nothing else is said.
+left out. Names end in their unit; counters start at 0 with the process that reports them unless stated otherwise.
 
 The id of a document is its `event_id`, so a record that is sent or shipped twice is stored once. A foreign record
 without one gets `<topic>-<partition>-<position>`, its place in the log. Elasticsearch keeps one index for each topic
@@ -25,7 +25,7 @@ and month of `@timestamp`, `<topic>-<year>.<month>` such as `training_log-2026.1
 fields that are not listed here are kept there and not indexed.
 
 Records that can never be stored go to the topic `{DEAD_LETTER}`, with their origin and the reason. As a Redis stream it
-keeps the newest {DEAD_LETTER_CAP:,}; older ones are trimmed, counted and said, as in every stream (`events_dropped`).
+keeps the newest {DEAD_LETTER_CAP:,}; older ones are trimmed, counted and reported, as in every stream (`events_dropped`).
 
 ## Every event
 
@@ -54,7 +54,7 @@ ENVELOPE = (
     Field("schema", "integer", f"Version of this list, {SCHEMA_VERSION}."),
     Field("run", "string", "Name of the run."),
 )
-"""What the publisher puts before the fields of every event."""
+"""Fields that the publisher puts before those of every event."""
 
 
 def list_events(topic: Topic) -> list[type[Event]]:
@@ -101,7 +101,7 @@ def _kind(field: Field) -> str:
 def _meaning(field: Field) -> str:
     text = field.description.replace("|", "\\|")
     if field.optional and "absent" not in text:
-        return f"{text} Absent where there is none.".strip()
+        return f"{text} Absent if there is none.".strip()
     return text
 
 

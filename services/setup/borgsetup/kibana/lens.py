@@ -1,4 +1,4 @@
-"""A panel as Kibana's Lens has it: the columns of one table, and a drawing that names them.
+"""A panel in the format of Kibana's Lens: the columns of one table, and a visualisation that refers to them.
 
 Kibana asks Elasticsearch for the columns in their order, each bucket inside the one before it. So the split comes
 before the x-axis: its values are those of the whole time range, not other ones at each point of the axis.
@@ -9,18 +9,18 @@ from typing import Any
 from borgcore.events.reference import list_fields
 from borgsetup.kibana.panel import DATA_VIEWS, TIME, Format, Metric, Panel
 
-SPLIT_VALUES = 64  # as many as agents are counted
+SPLIT_VALUES = 64  # the number of agents that are counted
 _X = "x"
 _FORMATS: dict[Format, dict[str, Any]] = {
     "number": {"id": "number", "params": {"decimals": 2}},
     "whole": {"id": "number", "params": {"decimals": 0}},
     "bytes": {"id": "bytes", "params": {"decimals": 1}},
     "percent": {"id": "percent", "params": {"decimals": 1}},
-}  # a date is shown as one without being told
+}  # dates are recognised
 
 
 def lens_attributes(panel: Panel) -> dict[str, Any]:
-    """Attributes of a Lens object: of one of its own, or by value inside a dashboard's panel."""
+    """Return the attributes of a Lens object, stored by itself or by value inside a dashboard's panel."""
     columns = _columns(panel)
     layer = {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}, "sampling": 1}
     visualization_type, visualization = _visualization(panel)
@@ -117,7 +117,7 @@ def _number_axis(field: str) -> dict[str, Any]:
         "params": {
             "type": "histogram",
             "maxBars": "auto",
-            "ranges": [{"from": 0, "to": 1000, "label": ""}],  # not used by this type, but always there
+            "ranges": [{"from": 0, "to": 1000, "label": ""}],  # unused by this type, but always present
             "includeEmptyRows": False,
         },
     }
@@ -133,7 +133,7 @@ def _metric(panel: Panel, metric: Metric) -> dict[str, Any]:
         "dataType": "date" if metric.format == "date" else "number",
         "operationType": metric.operation,
         "scale": "ratio",
-        "sourceField": metric.field or "___records___",  # Lens's name for the document itself
+        "sourceField": metric.field or "___records___",  # Lens's name for whole documents
         "isBucketed": False,
         "params": params,
     }
@@ -156,7 +156,7 @@ def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
         "preferredSeriesType": panel.chart,
         "legend": {"isVisible": True, "position": "bottom", "showSingleSeries": bool(panel.split)},
         "valueLabels": "hide",
-        # A line is dashed where nothing was said for a while; what is stacked is not to count what nobody said.
+        # A line is dashed over gaps; stacked charts must not count interpolated values.
         "fittingFunction": "Linear" if panel.chart == "line" else "None",
         "axisTitlesVisibilitySettings": {"x": panel.x != TIME, "yLeft": True, "yRight": True},
     }

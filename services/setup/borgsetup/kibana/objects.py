@@ -1,7 +1,7 @@
 """Kibana's saved objects: a data view for each topic, and the dashboard with its panels by value.
 
-Ids are fixed, so that an import replaces what the import before it made. Versions are those of the shape that is
-written here, not of Kibana: an 8.19 migrates what is older than it and refuses what is newer.
+Ids are fixed, so that an import replaces the previous one. Versions are those of the format written here, not of
+Kibana: an 8.19 migrates older objects and refuses newer ones.
 """
 
 from dataclasses import asdict
@@ -16,17 +16,17 @@ from borgsetup.kibana.panels import ROWS
 
 DASHBOARD = "borg-dqn-training"
 CONTROLS = {"run": "prefix", "agent": "exact"}
-"""Fields to choose by, and how Kibana searches their values: a number has no prefix."""
-_CONTROLLED: Topic = "training_log"  # all its events have both fields
+"""Fields to filter by, and how Kibana searches their values: a number has no prefix."""
+_CONTROLLED: Topic = "training_log"  # all its events have both
 
 
 def saved_objects() -> list[dict[str, Any]]:
-    """All objects, what is referred to before what refers to it."""
+    """Return all objects, each after those it refers to."""
     return [*(_data_view(topic) for topic in TOPICS), _dashboard()]
 
 
 def ndjson() -> bytes:
-    """What Kibana imports: an object a line."""
+    """Return the file that Kibana imports: one object per line."""
     return b"".join(_dump(one) + b"\n" for one in saved_objects())
 
 
@@ -46,7 +46,7 @@ def _data_view(topic: Topic) -> dict[str, Any]:
             "title": f"{topic}-*",
             "name": f"Borg-DQN {topic}",
             "timeFieldName": TIME,
-            "allowNoIndex": True,  # it is imported before the first event
+            "allowNoIndex": True,  # imported before the first event exists
         },
         "references": [],
         "coreMigrationVersion": "8.8.0",
@@ -96,7 +96,7 @@ def _panel(panel: Panel, place: Place) -> dict[str, Any]:
         "embeddableConfig": {
             "title": panel.title,
             "description": panel.description,
-            "hidePanelTitles": panel.chart == "number",  # its label says the same
+            "hidePanelTitles": panel.chart == "number",  # its label repeats the title
             "attributes": lens_attributes(panel),
             "enhancements": {},
         },
@@ -111,7 +111,7 @@ def _prefixed(panel: Panel) -> dict[str, str]:
 def _control_group() -> dict[str, Any]:
     return {
         "controlStyle": "oneLine",
-        "chainingSystem": "HIERARCHICAL",  # offers only the agents of the chosen run
+        "chainingSystem": "HIERARCHICAL",  # lists only the agents of the chosen run
         "showApplySelections": False,
         "ignoreParentSettingsJSON": _embed(
             {"ignoreFilters": False, "ignoreQuery": False, "ignoreTimerange": False, "ignoreValidations": False}

@@ -1,4 +1,4 @@
-"""What a panel of the dashboard is: an event, what is computed of its fields, and how that is drawn."""
+"""Define a panel of the dashboard: an event, metrics of its fields, and how they are drawn."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +18,7 @@ Format = Literal["number", "whole", "bytes", "percent", "date"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number, computed over the events that fall into the same place of the chart."""
+    """One number, computed over the events that share a point of the chart."""
 
     operation: Operation
     field: str | None
@@ -27,7 +27,7 @@ class Metric:
     """Empty: the label of the figure, as its event defines it."""
     format: Format = "number"
     newest: str | None = None
-    """Only the end of the time range, such as ``1m``: what is true now. For panels without an x-axis."""
+    """Use only the end of the time range, such as ``1m``, to show the present; for panels without an x-axis."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Panel:
     metrics: tuple[Metric, ...]
     chart: Chart = "line"
     split: tuple[str, ...] = ()
-    """Fields whose values have a line each; in a table, a row."""
+    """Fields that get one line per value, or one row in a table."""
     x: str = TIME
     """Field of the x-axis, a time or a number; numbers and tables have no axis."""
 
@@ -51,12 +51,12 @@ class Panel:
 
     @property
     def id(self) -> str:
-        """The title, as an id."""
+        """The title as an id."""
         return "-".join(self.title.lower().replace(",", "").split())
 
     @property
     def has_axis(self) -> bool:
-        """Whether it is drawn along an x-axis."""
+        """Return whether it is drawn along an x-axis."""
         return self.chart not in {"number", "table"}
 
 
@@ -65,7 +65,7 @@ class Row:
     """Panels side by side that share the whole width evenly."""
 
     height: int
-    """In units of the grid, of which the width has 48."""
+    """In units of the grid, which is 48 wide."""
     panels: tuple[Panel, ...]
 
 
@@ -80,7 +80,7 @@ class Place:
 
 
 def place_panels(rows: tuple[Row, ...]) -> list[tuple[Panel, Place]]:
-    """Put rows under each other, and the panels of each beside each other."""
+    """Place the panels of each row side by side, and the rows below each other."""
     placed, y = [], 0
     for row in rows:
         width = GRID_COLUMNS // len(row.panels)

@@ -1,7 +1,7 @@
-"""The dashboard from top to bottom: change it here, then write deploy/kibana/dashboard.ndjson anew.
+"""The dashboard from top to bottom. After a change, regenerate deploy/kibana/dashboard.ndjson.
 
-A panel shows what one event's fields say over time, or over the number field ``x``; ``split`` gives each value of a
-field a line of its own. docs/events.md says what events and fields mean.
+A panel shows fields of one event over time, or over the number field ``x``; ``split`` draws one line per value of a
+field. docs/events.md explains events and fields.
 """
 
 from borgcore.events.monitoring import EventsDropped, MemorySampled, MemoryWarned, ShipperReported

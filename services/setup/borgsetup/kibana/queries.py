@@ -1,4 +1,4 @@
-"""What Kibana asks Elasticsearch for a panel, so that tests can ask the same without Kibana."""
+"""The request that Kibana sends to Elasticsearch for a panel, so that tests can send it without Kibana."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,22 +7,22 @@ from typing import Any
 from borgsetup.kibana.lens import SPLIT_VALUES
 from borgsetup.kibana.panel import TIME, Metric, Operation, Panel
 
-_AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # a bucket counts by itself
+_AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # buckets are counted anyway
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """The time range of the dashboard, and how finely Kibana cuts the axes in it."""
+    """The time range of the dashboard, and the intervals into which Kibana divides it."""
 
     start: datetime
     end: datetime
-    time_interval: str = "30s"  # what Kibana's ``auto`` makes of 30 minutes
-    number_interval: float = 1000  # Kibana asks for least and most first, and chooses a round number
+    time_interval: str = "30s"  # Kibana's ``auto`` for 30 minutes
+    number_interval: float = 1000  # Kibana derives a round number from the least and greatest value
 
 
 def search_body(panel: Panel, span: TimeRange) -> dict[str, Any]:
-    """Body of the ``_search`` on a topic's indices; names of aggregations are the numbers of the panel's columns."""
+    """Return the body of ``_search`` on a topic's indices; aggregations are named by the numbers of the columns."""
     aggs: dict[str, Any] = {}
     number = len(panel.split) + panel.has_axis
     for i, metric in enumerate(panel.metrics):

@@ -39,7 +39,7 @@ def test_the_reference_has_every_event_and_every_field_under_its_topic() -> None
 def test_a_field_has_its_json_type_its_description_and_whether_it_may_be_absent() -> None:
     fields = {field.name: field for field in list_fields(EventsDropped)}
     assert fields["dropped"] == Field("dropped", "integer", "Events lost.")
-    assert fields["outage_s"] == Field("outage_s", "number", "How long the log was away, seconds.", optional=True)
+    assert fields["outage_s"] == Field("outage_s", "number", "How long the log was unavailable, seconds.", optional=True)
     assert {field.name: field.json_type for field in list_fields(RunStarted)}["settings"] == "object"
     assert {field.name: field.json_type for field in list_fields(EpisodeEnded)}["truncated"] == "boolean"
 
@@ -70,5 +70,5 @@ def test_events_are_listed_by_topic_in_the_order_of_their_classes() -> None:
 
 def test_a_field_that_may_be_absent_says_so() -> None:
     rows: dict[str, Any] = {line.split("`")[1]: line for line in write_reference().splitlines() if line[:3] == "| `"}
-    assert rows["outage_s"].endswith("| How long the log was away, seconds. Absent where there is none. |")
+    assert rows["outage_s"].endswith("| How long the log was unavailable, seconds. Absent if there is none. |")
     assert rows["return_20"].endswith("| Mean return of the newest 20 episodes; absent before there are so many. |")
