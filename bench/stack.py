@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.shared.lines import print_line
 from bench.shared.signals import exit_on_sigterm
+from bench.shared.signals import exit_on_sigterm
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "borgbench"

@@ -80,8 +80,8 @@ def run_broker(folder: Path) -> Iterator[Broker]:
     folder.mkdir()
     broker = Broker(script, folder, free_port(), free_port())
     broker.fetch()
-    broker.start()
     try:
+        broker.start()
         yield broker
     finally:
         broker.stop()

@@ -1,9 +1,9 @@
-"""Signals that end a benchmark."""
+"""SIGTERM ends a benchmark as Ctrl-C does: the processes it started are stopped, its files and topics deleted."""
 
 import signal
 import sys
 
 
 def exit_on_sigterm() -> None:
-    """Exit on SIGTERM as on Ctrl-C: open blocks are left, so started processes and created topics are removed."""
+    """Raise SystemExit in the main thread on SIGTERM, so that context managers and ``finally`` blocks run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
