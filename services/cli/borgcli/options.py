@@ -24,7 +24,7 @@ def _parse_time(text: str) -> int:
 
 @dataclass(frozen=True)
 class Flags:
-    """The command line of ``borg up``; None where nothing was given."""
+    """The command line of ``borg up``; None if not given."""
 
     agents: Annotated[
         int | None,
@@ -89,6 +89,6 @@ def command_of(options: type[OptionsT], run: Callable[[OptionsT], int]) -> Calla
         raise typer.Exit(run(options(**given)))
 
     command.__doc__ = run.__doc__
-    command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]  # functions may have one
+    command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]  # inspect honours it, mypy does not know it
     command.__annotations__ = get_type_hints(options, include_extras=True)
     return command

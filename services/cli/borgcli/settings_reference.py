@@ -35,7 +35,7 @@ what was found, what is expected and the nearest name.
 | TOML, in the file that `BORG_CONFIG` names | `[agent.learner]` `batch_size = 64` | `run = "night"`, at the top |
 
 Defaults below are those of the classes; what the agent's presets set instead is in `borgagent/dqn/presets.py`.
-`borg up` passes its own options on to the processes that it starts; all else reaches them by environment and TOML.
+`borg up` passes its own options on to its processes; every other setting reaches them by environment and TOML.
 """
 _SHARED = "In TOML these keys stand at the top. With a program's own prefix a variable is for that program alone."
 _POSITIONAL = get_args(CliPositionalArg)[1]

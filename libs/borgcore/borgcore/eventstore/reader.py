@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events are wanted; a field that is None admits all."""
+    """Which events are wanted; a field that is None matches all."""
 
     topic: str | None = None
     agent: int | None = None
@@ -17,7 +17,7 @@ class EventFilter:
 
 
 class EventReader(Protocol):
-    """The wanted events of one run, in the order of their arrival; each reading goes on where the last one ended."""
+    """The wanted events of one run, in order of arrival; each ``read`` continues where the one before ended."""
 
     def skip_to_last(self, last: int) -> None:
         """Begin with the ``last`` newest events."""

@@ -115,7 +115,7 @@ def _describing(path: Path) -> Iterator[None]:
 
 
 def _condition(wanted: EventFilter) -> tuple[str, list[Any]]:
-    """Write the filter as SQL for positions after one and up to another; return it with its other arguments."""
+    """Return the filter as an SQL condition on a range of positions, with the values that follow the range."""
     since = None if wanted.since is None else wanted.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     terms = {"topic = ?": wanted.topic, "agent = ?": wanted.agent, "event = ?": wanted.event, "at >= ?": since}
     given = {term: value for term, value in terms.items() if value is not None}

@@ -22,7 +22,7 @@ from borgcore.events.topics import Topic
 from borgcore.eventstore.reader import EventFilter, EventReader
 from borgcore.run.folder import RunFolder
 
-FOLLOW_PERIOD_S = 0.5  # between two looks for new events
+FOLLOW_PERIOD_S = 0.5  # between checks for new events
 _TERMINAL_LEFT = select.POLLERR | select.POLLHUP
 
 
@@ -64,7 +64,7 @@ def show_events(  # noqa: PLR0917  # typer gives options by name
 
 @dataclass(frozen=True)
 class Printer:
-    """One ``borg events``."""
+    """Prints the wanted events of one run, once or until stopped."""
 
     folder: RunFolder
     wanted: EventFilter
@@ -72,7 +72,7 @@ class Printer:
     show: Callable[[str], None]
 
     def print_all(self) -> None:
-        """Print what there is.
+        """Print the events stored so far.
 
         Raises:
             BorgError: there is nothing yet, or it cannot be read.
@@ -86,7 +86,7 @@ class Printer:
             self._print(reader)
 
     def follow(self) -> None:
-        """Print what there is and what comes, until Ctrl-C or until nobody reads it."""
+        """Print the stored events, then new ones, until Ctrl-C or until the reader of standard output is gone."""
         try:
             while not _reader_left():
                 with self._open() as reader:

@@ -22,26 +22,28 @@ from borgcore.errors import BorgError
 from borgcore.settings.sections import RedisSettings
 
 
-def run_up(plan: Plan, display: Display, staff: MakeSpecs = child_specs) -> Session:
+def run_up(plan: Plan, display: Display, make_specs: MakeSpecs = child_specs) -> Session:
     """Run until something ends the session; every started process has ended on return."""
-    return anyio.run(supervise, plan, display, staff)
+    return anyio.run(supervise, plan, display, make_specs)
 
 
-async def supervise(plan: Plan, display: Display, staff: MakeSpecs) -> Session:
+async def supervise(plan: Plan, display: Display, make_specs: MakeSpecs) -> Session:
     """Run one session and return it; ``ending`` holds the outcome."""
     session = Session(display)
     async with anyio.create_task_group() as listening:
         await listening.start(session.heed_signals)
         try:
             async with _open_server(session, plan) as (redis, server):
-                await _serve(session, plan, redis, server, staff)
+                await _serve(session, plan, redis, server, make_specs)
         except BorgError as error:
             session.fail(str(error), error.exit_code)
         listening.cancel_scope.cancel()
     return session
 
 
-async def _serve(session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, staff: MakeSpecs) -> None:
+async def _serve(
+    session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, make_specs: MakeSpecs
+) -> None:
     start = _starter(plan, redis)
     agents = ChildGroup(session, start, server, vital=True)
     monitors, shippers = (ChildGroup(session, start, server, vital=False) for _ in range(2))
@@ -54,7 +56,7 @@ async def _serve(session: Session, plan: Plan, redis: RedisSettings, server: Val
         with session.intake:
             if server is not None and not await _becomes_ready(session, server):
                 return
-            specs = staff(plan, redis)
+            specs = make_specs(plan, redis)
             begin_shippers(specs.shippers)
             begin_monitors(specs.monitors)
             begin_agents(specs.agents)

@@ -87,7 +87,7 @@ async def open_valkey(folder: RunFolder, lock_file: int | None, say: Callable[[s
         log = folder.valkey / "valkey.log"
         child = await _start(files, log, lock_file)
         try:
-            yield Valkey(child, RedisSettings(url=f"unix://{files.socket}", password=SecretStr(files.password)))
+            yield Valkey(child, RedisSettings(url=f"unix://{files.socket}", password=files.password))
         finally:
             with CancelScope(shield=True):
                 await _stop(child, say)
@@ -120,7 +120,7 @@ class _Files:
     binary: str
     config: Path
     socket: Path
-    password: str
+    password: SecretStr
 
 
 def _prepare(folder: RunFolder) -> _Files:
@@ -160,7 +160,7 @@ def _prepare(folder: RunFolder) -> _Files:
             text.writelines(f"{name} {_quote(value)}\n" for name, value in options.items())
     except OSError as error:
         raise ServerError(f"cannot prepare {data}: {error.strerror}; nothing was started") from None
-    return _Files(binary, config, socket, password)
+    return _Files(binary, config, socket, SecretStr(password))
 
 
 def _quote(value: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
 from borgcore.events.sqlite_table import USER_VERSION
-from borgcore.eventstore import sqlite as journal_module
+from borgcore.eventstore import sqlite as sqlite_module
 from borgcore.eventstore.reader import EventFilter
 from borgcore.eventstore.sqlite import open_sqlite_reader
 
@@ -31,10 +31,10 @@ def store(connection: sqlite3.Connection, numbers: range) -> None:
         store_documents(connection, "training_log" if n % 2 else "memory_monitoring", [document(n)])
 
 
-def read(path: Path, choice: EventFilter | None = None) -> list[str]:
-    with open_sqlite_reader(path, choice or EventFilter()) as journal:
-        assert journal is not None
-        return list(journal.read())
+def read(path: Path, wanted: EventFilter | None = None) -> list[str]:
+    with open_sqlite_reader(path, wanted or EventFilter()) as reader:
+        assert reader is not None
+        return list(reader.read())
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def stored(path: Path) -> Path:
 def test_documents_come_oldest_first_exactly_as_stored_over_many_batches(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "BATCH", 7)
+    monkeypatch.setattr(sqlite_module, "BATCH", 7)
     with writing(path) as connection:
         store(connection, range(50))
         assert read(path) == [document(n) for n in range(50)], "while it is written"
@@ -61,18 +61,18 @@ def test_documents_come_oldest_first_exactly_as_stored_over_many_batches(
 
 
 def test_a_reading_goes_on_where_the_one_before_ended(path: Path) -> None:
-    with writing(path) as connection, open_sqlite_reader(path, EventFilter(event="kind_1")) as journal:
-        assert journal is not None
-        assert list(journal.read()) == []
+    with writing(path) as connection, open_sqlite_reader(path, EventFilter(event="kind_1")) as reader:
+        assert reader is not None
+        assert list(reader.read()) == []
         store(connection, range(7))
-        assert list(journal.read()) == [document(1), document(6)]
-        assert list(journal.read()) == []
+        assert list(reader.read()) == [document(1), document(6)]
+        assert list(reader.read()) == []
         store(connection, range(7, 12))
-        assert list(journal.read()) == [document(11)]
+        assert list(reader.read()) == [document(11)]
 
 
 @pytest.mark.parametrize(
-    ("choice", "numbers"),
+    ("wanted", "numbers"),
     [
         (EventFilter(topic="training_log"), range(1, 20, 2)),
         (EventFilter(agent=1), [1, 7, 13, 19]),
@@ -82,36 +82,36 @@ def test_a_reading_goes_on_where_the_one_before_ended(path: Path) -> None:
         (EventFilter(event="absent"), []),
     ],
 )
-def test_only_what_was_chosen_is_read(stored: Path, choice: EventFilter, numbers: list[int]) -> None:
-    assert read(stored, choice) == [document(n) for n in numbers]
+def test_only_what_was_chosen_is_read(stored: Path, wanted: EventFilter, numbers: list[int]) -> None:
+    assert read(stored, wanted) == [document(n) for n in numbers]
 
 
 @pytest.mark.parametrize(("last", "numbers"), [(0, []), (2, [12, 17]), (100, [2, 7, 12, 17])])
 def test_the_newest_are_counted_among_the_chosen(stored: Path, last: int, numbers: list[int]) -> None:
-    with open_sqlite_reader(stored, EventFilter(event="kind_2")) as journal:
-        assert journal is not None
-        journal.skip_to_last(last)
-        assert list(journal.read()) == [document(n) for n in numbers]
+    with open_sqlite_reader(stored, EventFilter(event="kind_2")) as reader:
+        assert reader is not None
+        reader.skip_to_last(last)
+        assert list(reader.read()) == [document(n) for n in numbers]
 
 
 def test_what_is_not_there_or_just_made_has_no_events_yet(path: Path) -> None:
-    with open_sqlite_reader(path, EventFilter()) as journal:
-        assert journal is None
+    with open_sqlite_reader(path, EventFilter()) as reader:
+        assert reader is None
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        with open_sqlite_reader(path, EventFilter()) as journal:
-            assert journal is None
+        with open_sqlite_reader(path, EventFilter()) as reader:
+            assert reader is None
 
 
 def test_reading_changes_nothing(stored: Path) -> None:
     before = stored.read_bytes()
     read(stored)
     assert stored.read_bytes() == before
-    with open_sqlite_reader(stored, EventFilter()) as journal:
-        assert journal is not None
+    with open_sqlite_reader(stored, EventFilter()) as reader:
+        assert reader is not None
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            journal._connection.execute("DELETE FROM events")
+            reader._connection.execute("DELETE FROM events")
 
 
 @contextmanager
