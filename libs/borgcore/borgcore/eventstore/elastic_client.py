@@ -1,12 +1,14 @@
 """The client of Elasticsearch: one try per request, bodies passed through as bytes."""
 
 import logging
+import os
 import warnings
 from ssl import SSLError
 from typing import Any
 
 from elastic_transport import NodeConfig, SerializerCollection
 from elasticsearch import AsyncElasticsearch, ElasticsearchWarning
+from elasticsearch.compat import DISABLE_WARN_STACKLEVEL_ENV_VAR
 
 from borgcore.errors import SettingsError
 from borgcore.eventstore.open import Address
@@ -16,6 +18,8 @@ CONNECTIONS = 16  # at once; the settings of the pipeline bound its requests
 
 # The client logs every failed try of a node; the pipeline logs each outage once.
 logging.getLogger("elastic_transport").addHandler(logging.NullHandler())
+# For each warning of the server the client would read source files, on the event loop, to name the caller.
+os.environ.setdefault(DISABLE_WARN_STACKLEVEL_ENV_VAR, "true")
 
 
 class _AsIs(SerializerCollection):
