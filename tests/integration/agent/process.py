@@ -12,11 +12,12 @@ from anyio import to_thread
 from redis.asyncio import Redis
 
 from borgcore.run.reports import AgentReport, read_reports
-from tests.limits import STARTS_S
+from tests.limits import HANG_S, STARTS_S
 
 RUN = "t"
 LOOK_S = 0.05
 LEASE_S = 15.0  # on a busy machine a living agent may be silent for seconds
+GRACE_S = HANG_S  # and its drain may take longer than the usual grace
 
 T = TypeVar("T")
 

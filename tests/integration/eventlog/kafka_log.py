@@ -11,6 +11,7 @@ from borgcore.eventlog.kafka.consumer import open_kafka_consumer
 from borgcore.eventlog.protocol import Consumer, Outgoing, Partition, Position, Revoked
 from borgcore.events.topics import TOPICS
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 
 async def delete_topics(settings: EventsSettings) -> None:
@@ -29,10 +30,10 @@ class Reader:
     times_ms: list[int] = field(default_factory=list)
     upto: dict[Partition, Position] = field(default_factory=dict)
 
-    async def read(self, count: int, limit_s: float = 20.0) -> list[bytes | None]:
+    async def read(self, count: int) -> list[bytes | None]:
         """Read until there are ``count`` values in all; returns those that came in this call."""
         before = len(self.values)
-        with anyio.fail_after(limit_s):
+        with anyio.fail_after(HANG_S):
             while len(self.values) < count:
                 await self.fetch()
         return self.values[before:]

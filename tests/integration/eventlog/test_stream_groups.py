@@ -13,6 +13,7 @@ from tests.limits import HANG_S
 from .stream_log import MEMORY, TOPICS, TRAINING, end_of, fetch_all, numbered, numbers_in, report_trimmed
 
 DEAD_S = 0.5
+STALL_S = 3.0  # a living member may be silent for so long where the machine stalls
 
 
 async def test_a_successor_of_the_same_name_gets_what_was_pending_first_and_exactly_once(
@@ -58,17 +59,17 @@ async def test_living_members_keep_what_they_hold_however_long_also_while_paused
     with anyio.fail_after(HANG_S):
         async with (
             open_stream_sender(settings, run) as sender,
-            open_stream_consumer(settings, run, TOPICS, group="g", member="a", dead_after_s=DEAD_S) as a,
-            open_stream_consumer(settings, run, TOPICS, group="g", member="b", dead_after_s=DEAD_S) as b,
+            open_stream_consumer(settings, run, TOPICS, group="g", member="a", dead_after_s=STALL_S) as a,
+            open_stream_consumer(settings, run, TOPICS, group="g", member="b", dead_after_s=STALL_S) as b,
         ):
             await sender.send(numbered(TRAINING, range(20)))
             held = await a.fetch(20, 0.1) + await b.fetch(20, 0.1)
             assert sorted(numbers_in(held)) == list(range(20))
             b.pause()
-            until = anyio.current_time() + 4 * DEAD_S
+            until = anyio.current_time() + 2 * STALL_S
             while anyio.current_time() < until:
-                assert await a.fetch(20, DEAD_S / 10) == []
-                assert await b.fetch(20, DEAD_S / 10) == []
+                assert await a.fetch(20, STALL_S / 10) == []
+                assert await b.fetch(20, STALL_S / 10) == []
 
 
 async def test_a_dead_members_entries_go_to_one_living_member_and_are_committed_in_its_order(
@@ -81,10 +82,11 @@ async def test_a_dead_members_entries_go_to_one_living_member_and_are_committed_
                 await fetch_all(dead, 34)
             await sender.send(numbered(TRAINING, range(30, 40)))
         async with open_stream_consumer(
-            settings, run, TOPICS, group="g", member="alive", dead_after_s=DEAD_S
+            settings, run, TOPICS, group="g", member="alive", dead_after_s=HANG_S
         ) as consumer:
             newer = await fetch_all(consumer, 10)
             assert numbers_in(newer) == list(range(30, 40))
+            consumer._dead_after_s, consumer._check_at_s = DEAD_S, 0.0  # only now does it look for the dead
             older = await fetch_all(consumer, 34, at_once=16)
             assert numbers_in(older) == list(range(30))
             assert numbers_in(older, MEMORY) == [0, 1, 2, 3]

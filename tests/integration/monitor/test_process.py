@@ -35,7 +35,7 @@ def start_monitor(tmp_path: Path) -> Iterator[Start]:
     def start(*arguments: str, **env: str) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BORG_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "borgmonitor.main", "--log-format", "json", *arguments],
+            [sys.executable, "-m", "borgmonitor.main", "--log-format", "json", "--grace-s", str(HANG_S), *arguments],
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -142,8 +142,9 @@ async def test_a_stop_ends_it_also_while_its_server_hangs(
     with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=valkey_url)) as log:
             process = start_monitor(
-                "--redis-url", server.url, "--run", run, "--events-url", valkey_url, "--poll-period-s", "0.1"
-            )
+                "--redis-url", server.url, "--run", run, "--events-url", valkey_url, "--poll-period-s", "0.1",
+                "--redis-timeout-s", str(10 * HANG_S),
+            )  # fmt: skip
             await published(log, run, 2)
             server.signal(signal.SIGSTOP)
             try:

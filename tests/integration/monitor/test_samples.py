@@ -56,8 +56,8 @@ async def test_the_memory_is_measured_with_its_rates_and_the_agents_alive(
             assert (first.replay_inserts_per_s, first.replay_bytes_per_transition) == (None, 0.0)
             await replay.push(transitions(100))
             await replay.sample(50)
-            assert await claim(redis, run, 1, 10.0)
-            assert await claim(redis, run, 3, 10.0)
+            assert await claim(redis, run, 1, 10 * HANG_S)
+            assert await claim(redis, run, 3, 10 * HANG_S)
             second = await watch.sample()
             stats = await replay.stats()
     assert second.replay_agents == 2

@@ -13,6 +13,7 @@ from borgcore.service.health import Health
 from borgmonitor.nodes import Nodes
 from borgmonitor.service import Monitor
 from borgmonitor.settings import MonitorSettings
+from tests.limits import HANG_S
 
 LOOK_S = 0.02
 
@@ -55,7 +56,7 @@ class Watch:
 @asynccontextmanager
 async def watching(url: str, run: str, **changed: Any) -> AsyncIterator[Watch]:
     """Watch a server; what comes and goes is cleared at once, unless told otherwise."""
-    given: dict[str, Any] = {"redis_url": url, "run": run, "clear_s": 0.001, "redis_timeout_s": 1.0} | changed
+    given: dict[str, Any] = {"redis_url": url, "run": run, "clear_s": 0.001, "redis_timeout_s": HANG_S} | changed
     watch = Watch(MonitorSettings(**given))
     try:
         yield watch

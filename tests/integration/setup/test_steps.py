@@ -18,6 +18,7 @@ from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import ndjson
 from borgsetup.settings import SetupSettings
 from borgsetup.store import KEY_FILES, prepare_store
+from tests.limits import HANG_S
 from tests.sink import Answer, Sink, open_sink
 
 LOGIN = "Basic " + base64.b64encode(b"elastic:of-elastic").decode()
@@ -34,7 +35,7 @@ def settings_of(sink: Sink, keys_dir: Path, **more: object) -> SetupSettings:
     url = f"http://{sink.address}"
     given = {"elastic_password": "of-elastic", "kibana_password": "of-kibana", "user_password": "of-people"}
     return SetupSettings.model_validate(
-        {"step": "store", "elasticsearch_url": url, "kibana_url": url, "keys_dir": keys_dir, "wait_s": 5.0}
+        {"step": "store", "elasticsearch_url": url, "kibana_url": url, "keys_dir": keys_dir, "wait_s": HANG_S}
         | {name: SecretStr(word) for name, word in given.items()}
         | more
     )
@@ -108,9 +109,9 @@ async def test_a_server_that_is_not_up_yet_is_waited_for(sink: Sink, tmp_path: P
 async def test_a_server_that_stays_away_is_one_line(sink: Sink, tmp_path: Path) -> None:
     sink.answers += [Answer(503)] * 100
     with pytest.raises(ServerError) as caught:
-        await prepare_store(settings_of(sink, tmp_path, wait_s=0.1))
+        await prepare_store(settings_of(sink, tmp_path, wait_s=2.0))
     assert str(caught.value) == (
-        f"Elasticsearch at http://{sink.address} was not up within 0.1 s: it answered 503; start this step again "
+        f"Elasticsearch at http://{sink.address} was not up within 2 s: it answered 503; start this step again "
         "when it is"
     )
 

@@ -9,6 +9,7 @@ import pytest
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store
+from tests.limits import HANG_S
 from tests.sink import Sink, open_sink
 
 
@@ -70,5 +71,5 @@ async def sink() -> AsyncIterator[Sink]:
 @pytest.fixture
 async def scripted(sink: Sink) -> AsyncIterator[Store]:
     """The store in Elasticsearch, on the sink."""
-    async with open_store(StoreSettings(timeout_s=5), f"http://{sink.address}") as store:
+    async with open_store(StoreSettings(timeout_s=HANG_S), f"http://{sink.address}") as store:
         yield store
