@@ -13,6 +13,7 @@ import pytest
 from borgcore.errors import BorgError
 from borglogshipper import replica
 from borglogshipper.replica import claim_name
+from tests.limits import HANG_S
 
 HOLD = """
 import sys
@@ -69,12 +70,12 @@ def test_the_name_of_a_killed_process_is_free_again(folder: Path) -> None:
         with claim_name("g") as name:
             assert name == "host-2"
         holder.send_signal(signal.SIGKILL)
-        assert holder.wait(10) == -signal.SIGKILL
+        assert holder.wait(HANG_S) == -signal.SIGKILL
         with claim_name("g") as name:
             assert name == "host-1"
     finally:
         holder.kill()
-        holder.wait(10)
+        holder.wait(HANG_S)
         holder.stdin.close()
         holder.stdout.close()
 

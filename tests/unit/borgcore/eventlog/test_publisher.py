@@ -173,6 +173,7 @@ async def test_a_log_that_is_away_at_the_end_is_given_up_and_what_is_lost_is_cou
         async with open_publisher(settings(), "pong", "agent") as events:
             for number in range(3):
                 events.publish(ended(number))
+            await until_lost(events)
     assert events.dropped == 3
     assert [(log["event"], log.get("events")) for log in logs] == [("event_log_lost", None), ("events_lost", 3)]
 

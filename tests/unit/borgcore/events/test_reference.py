@@ -10,6 +10,7 @@ from borgcore.events.reference import ENVELOPE, Field, list_events, list_fields,
 from borgcore.events.schema import Event
 from borgcore.events.topics import TOPICS, Topic
 from borgcore.events.training import EpisodeEnded, RunStarted
+from tests.limits import HANG_S
 
 DOCUMENT = Path(__file__).parents[4] / "docs/events.md"
 
@@ -20,7 +21,7 @@ def test_the_committed_reference_is_the_one_that_the_classes_make() -> None:
 
 def test_the_module_prints_the_reference_without_a_warning() -> None:
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "borgcore.events.reference"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert (printed.returncode, printed.stderr) == (0, "")
     assert printed.stdout == write_reference()
 
@@ -39,7 +40,9 @@ def test_the_reference_has_every_event_and_every_field_under_its_topic() -> None
 def test_a_field_has_its_json_type_its_description_and_whether_it_may_be_absent() -> None:
     fields = {field.name: field for field in list_fields(EventsDropped)}
     assert fields["dropped"] == Field("dropped", "integer", "Events lost.")
-    assert fields["outage_s"] == Field("outage_s", "number", "How long the log was unavailable, seconds.", optional=True)
+    assert fields["outage_s"] == Field(
+        "outage_s", "number", "How long the log was unavailable, seconds.", optional=True
+    )
     assert {field.name: field.json_type for field in list_fields(RunStarted)}["settings"] == "object"
     assert {field.name: field.json_type for field in list_fields(EpisodeEnded)}["truncated"] == "boolean"
 

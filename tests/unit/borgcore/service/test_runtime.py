@@ -14,6 +14,7 @@ import pytest
 from borgcore.errors import BorgError, MismatchError, ServerError
 from borgcore.service.runtime import run_service
 from borgcore.settings.service import ServiceSettings
+from tests.limits import HANG_S
 
 PROGRAM = """
 import sys, threading, time
@@ -32,7 +33,7 @@ def say(word):
 
 {serve}
 
-runtime.LAST_MOMENT_S = 0.2
+runtime.LAST_MOMENT_S = {last_moment_s}
 sys.exit(runtime.run_service(serve, ToySettings))
 """
 
@@ -90,9 +91,9 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def begin(serve: str, *arguments: str) -> subprocess.Popen[str]:
+    def begin(serve: str, *arguments: str, last_moment_s: float = HANG_S) -> subprocess.Popen[str]:
         program = tmp_path / "toy.py"
-        program.write_text(PROGRAM.format(serve=serve))
+        program.write_text(PROGRAM.format(serve=serve, last_moment_s=last_moment_s))
         process = subprocess.Popen(
             [sys.executable, str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -150,7 +151,7 @@ def test_the_end_of_the_grace_cuts_off_with_130(start: Start) -> None:
 
 @pytest.mark.parametrize("serve", [STUCK_IN_A_THREAD, STUCK_IN_THE_LOOP])
 def test_the_end_of_the_grace_ends_a_process_that_is_stuck(start: Start, serve: str) -> None:
-    process = start(serve, "--grace-s", "0.05")
+    process = start(serve, "--grace-s", "0.05", last_moment_s=0.2)
     wait_line(process, "ready")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
@@ -160,7 +161,7 @@ def test_the_end_of_the_grace_ends_a_process_that_is_stuck(start: Start, serve: 
 
 
 def test_a_second_signal_ends_a_process_whose_thread_is_stuck(start: Start) -> None:
-    process = start(STUCK_IN_A_THREAD, "--grace-s", "600")
+    process = start(STUCK_IN_A_THREAD, "--grace-s", "600", last_moment_s=0.2)
     wait_line(process, "ready")
     process.send_signal(signal.SIGTERM)
     wait_line(process, "draining")

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from borgsetup.kibana.objects import ndjson
+from tests.limits import HANG_S
 
 from .saved import CONTROLS, DASHBOARD, FILE, OBJECTS, PANELS, VIEWS, tables
 
@@ -28,7 +29,7 @@ def test_the_committed_file_is_what_its_source_makes_today() -> None:
 
 
 def test_the_module_prints_the_file() -> None:
-    done = subprocess.run([sys.executable, "-m", "borgsetup.kibana"], capture_output=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-m", "borgsetup.kibana"], capture_output=True, check=True, timeout=HANG_S)
     assert done.stdout == FILE.read_bytes()
 
 
