@@ -39,7 +39,7 @@ class MemoryBudget:
         """Refuse a server that would evict transitions.
 
         Raises:
-            SettingsError: it would.
+            SettingsError: its policy is not noeviction.
         """
         if self.maxmemory and self.policy != "noeviction":
             raise SettingsError(
@@ -65,7 +65,7 @@ class MemoryBudget:
         """Log that a memory in use will not fit; refusing it would lose the transitions it holds."""
         if not self._fits(capacity, bytes_each):
             _log.warning(
-                "replay_room_exceeded",
+                "replay_budget_exceeded",
                 address=self.address,
                 capacity=capacity,
                 bytes_per_transition=round(bytes_each),

@@ -32,13 +32,13 @@ class Replay:
     replay memory tolerates: they are drawn a little more often.
     """
 
-    def __init__(self, memory: Shard, spec: ReplaySpec, settings: ReplaySettings) -> None:
-        """Wrap an open memory."""
+    def __init__(self, shard: Shard, spec: ReplaySpec, settings: ReplaySettings) -> None:
+        """Wrap an open shard."""
         self.spec = spec
         self.settings = settings
         self.stale = 0  # priorities for transitions that were overwritten meanwhile
         self.corrupt = 0  # samples that did not decode
-        self._shard = memory
+        self._shard = shard
         self._threads = anyio.CapacityLimiter(settings.threads)
         self._variates, self._jitter = np.random.default_rng(settings.seed).spawn(2)
         self._insert_watch, self._sample_watch = Stopwatch(), Stopwatch()
@@ -55,12 +55,12 @@ class Replay:
 
     @property
     def insert_wait_s(self) -> float:
-        """Time that actors waited for the rate limiter, a wait in progress included."""
+        """Time that actors waited for the rate limiter, including a wait in progress."""
         return self._insert_watch.seconds
 
     @property
     def sample_wait_s(self) -> float:
-        """Time that the learner waited for the rate limiter, a wait in progress included."""
+        """Time that the learner waited for the rate limiter, including a wait in progress."""
         return self._sample_watch.seconds
 
     @property
@@ -91,7 +91,7 @@ class Replay:
             ServerError: the server refuses, for example because it is out of memory.
         """
         encoded = await run_parallel(len(transitions), lambda rows: self.encode(transitions[rows]), self._threads)
-        messages = [message for piece in encoded for message in piece]
+        messages = [message for part in encoded for message in part]
         return await self.push_encoded(messages, [transition.priority for transition in transitions])
 
     async def push_encoded(self, messages: Sequence[bytes], priorities: ArrayLike) -> int:
@@ -109,8 +109,8 @@ class Replay:
 
         Waits for the rate limiter. ``out`` is filled and returned; without it a new batch is allocated. ``progress``
         of the learning, 0 at its beginning, 1 and above at its end, anneals the exponents of priority (alpha) and
-        importance weights (beta). A sample that does not decode is replaced by another of the batch, is counted in
-        ``corrupt``, and its slot gets the lowest priority, which counts while alpha is above 0.
+        importance weights (beta). A sample that does not decode is replaced by another of the batch and counted in
+        ``corrupt``; its slot gets the lowest priority, which matters only while alpha is above 0.
 
         Returns host arrays; B = batch_size, S = stacked frames, H, W pixels, from the spec:
             ids_B                    int64    for :meth:`reprioritise`
@@ -146,12 +146,13 @@ class Replay:
         return out
 
     async def reprioritise(self, ids_B: NDArray[np.int64], td_errors_B: ArrayLike) -> int:
-        """Set new priorities and return how many; ids overwritten or never issued are ignored and counted in ``stale``.
+        """Set new priorities; return how many. Ids overwritten or never issued are ignored and counted in ``stale``.
 
         ``ids_B`` are those of a sampled batch, ``td_errors_B`` any float dtype, (B,); the sign does not matter.
 
         Raises:
             CorruptDataError: a TD error is not finite; none is set.
+            SettingsError: the numbers of ids and TD errors differ; none is set.
             TimeoutError: no answer within ``push_timeout_s``.
             ServerError: the server refuses.
         """
@@ -209,7 +210,7 @@ class Replay:
         )
 
     async def _replace(self, batch: Batch, corrupt: list[int]) -> None:
-        """Replace corrupt rows by good ones."""
+        """Overwrite corrupt rows with good ones of the batch, and give their slots the lowest priority."""
         before, self.corrupt = self.corrupt, self.corrupt + len(corrupt)
         ids = batch.ids_B[corrupt]
         if self.corrupt.bit_length() > before.bit_length():  # at 1, 2, 4, 8 ...: a flood must not log every sample
@@ -234,11 +235,11 @@ async def open_replay(redis: Redis, run: str, spec: ReplaySpec, settings: Replay
 
     Raises:
         MismatchError: the memory was started with another spec, capacity or kind of sampling.
-        SettingsError: the memory is not there yet and would not fit, or the server would evict transitions, or the
+        SettingsError: the memory does not exist yet and would not fit, or the server would evict transitions, or the
             error buffer is too small.
         CorruptDataError: the memory's description is incomplete.
         TimeoutError, ServerError: the server does not answer, or refuses.
     """
-    memory = Shard(redis, run, spec, settings)
-    await memory.open()
-    yield Replay(memory, spec, settings)
+    shard = Shard(redis, run, spec, settings)
+    await shard.open()
+    yield Replay(shard, spec, settings)

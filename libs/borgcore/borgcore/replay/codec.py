@@ -55,7 +55,7 @@ def decode_spec(message: bytes) -> ReplaySpec:
     except CorruptDataError:
         raise
     except Exception as error:  # betterproto2 lets any exception of its parser through
-        raise CorruptDataError(f"replay spec: {len(message)} bytes that are none ({error})") from error
+        raise CorruptDataError(f"replay spec: {len(message)} bytes do not parse ({error})") from error
 
 
 def message_limit_bytes(spec: ReplaySpec) -> int:
@@ -117,7 +117,7 @@ def decode_transition(spec: ReplaySpec, message: bytes) -> Transition:
     """Unpack one transition; its priority is 0, because the message has none.
 
     Raises:
-        CorruptDataError: the bytes are truncated, oversized, or no transition of this spec.
+        CorruptDataError: the bytes are truncated, oversized, or not a transition of this spec.
     """
     found = _parse(spec, message, message_limit_bytes(spec))
     shape = (spec.frames(found.k), spec.height, spec.width)
@@ -126,7 +126,7 @@ def decode_transition(spec: ReplaySpec, message: bytes) -> Transition:
 
 
 def _fields(transition: Transition) -> dict[str, Any]:
-    """Compress the frames and name the message's fields, alike for both codecs."""
+    """Return the message's fields, frames compressed; the same for both codecs."""
     frame = frames.compress(transition.frames_FHW)
     action, k = transition.action, transition.k
     # + 0.0 turns -0.0 into 0.0, which the two codecs would pack differently
@@ -146,7 +146,7 @@ def _parse(spec: ReplaySpec, message: bytes, limit_bytes: int) -> PackedTransiti
     try:
         found = PackedTransition.FromString(message)
     except DecodeError as error:
-        raise CorruptDataError(f"transition: {len(message)} bytes that are none ({error}); it is skipped") from error
+        raise CorruptDataError(f"transition: {len(message)} bytes do not parse ({error}); it is skipped") from error
     k = found.k
     if _checksum(found.frames, found.action, found.reward, found.discount, k) != found.checksum:
         raise CorruptDataError(f"transition: checksum of {len(message)} bytes is wrong; it is skipped")

@@ -1,11 +1,11 @@
--- The replay memory, inside Redis >= 7 or Valkey >= 8. The client prepends the library's name and puts its hash for @.
+-- The replay memory, inside Redis >= 7 or Valkey >= 8. The client prepends the library's name and replaces _@ by its hash.
 --
 -- KEYS[1] slots       hash        slot -> encoded Transition; slot = id % capacity, so storing overwrites the oldest
--- KEYS[2] priorities  sorted set  slot, scored by priority; empty where indexed is 0
+-- KEYS[2] priorities  sorted set  slot, scored by priority; empty if indexed is 0
 -- KEYS[3] meta        hash        spec, capacity, indexed; the counters inserted (also the next id) and sampled
 --
--- An id is never stored: the newest id in a slot follows from the counter and the capacity.
--- Numbers that come or go in bulk are packed little-endian doubles: exact for ids below 2^53.
+-- Ids are not stored: the newest id in a slot follows from the counter and the capacity.
+-- Lists of numbers are passed as packed little-endian doubles, which are exact for ids below 2^53.
 
 local CHUNK = 500 -- field-value pairs per call; unpack fails above 3,999
 
@@ -76,7 +76,7 @@ local function push(keys, args)
 end
 
 -- Inverse of F(x) = (x^(1-alpha) - 1) / ((n+1)^(1-alpha) - 1), 1 <= x < n + 1, the power law rank^-alpha spread evenly
--- over [rank, rank + 1); P(rank) = F(rank + 1) - F(rank) is exact for it.
+-- over [rank, rank + 1); its P(rank) = F(rank + 1) - F(rank) is exact.
 local function power_law(n, alpha)
   if math.abs(1 - alpha) < 1e-6 then -- the limit; closer to 1, the powers below lose their digits
     local whole = math.log(n + 1)
@@ -93,7 +93,7 @@ local function power_law(n, alpha)
   end
 end
 
--- Returns slots and probabilities, one per variate.
+-- Returns the drawn slots and their probabilities, one per variate.
 local function draw(priorities, variates, count, size, alpha, indexed)
   local drawn, chances = {}, {}
   local offset = 1
@@ -117,8 +117,8 @@ local function draw(priorities, variates, count, size, alpha, indexed)
 end
 
 -- sample(variates, alpha, min_size, samples_per_insert, min_diff)
---   -> {drawn, inserted, sampled, ids, probabilities, messages}; drawn is 0 where the limiter says wait, as in Reverb's
---   SampleToInsertRatio: inserted * samples_per_insert - sampled must stay at or above min_diff.
+--   -> {drawn, inserted, sampled, ids, probabilities, messages}; drawn is 0 if the caller must wait for the limiter, as in
+--   Reverb's SampleToInsertRatio: inserted * samples_per_insert - sampled must stay at or above min_diff.
 local function sample(keys, args)
   local slots, priorities, meta = keys[1], keys[2], keys[3]
   local now = counters(meta)
@@ -184,7 +184,7 @@ local function ratio(keys, args)
   return {may and 1 or 0, now.inserted, now.sampled}
 end
 
--- Learning goes on when memory is full: sample and reprioritise add none.
+-- Learning continues when memory is full: sample and reprioritise add no data.
 redis.register_function{function_name = 'borg_open_@', callback = open}
 redis.register_function{function_name = 'borg_push_@', callback = push}
 redis.register_function{function_name = 'borg_sample_@', callback = sample, flags = {'allow-oom'}}

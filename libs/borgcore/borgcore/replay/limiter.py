@@ -51,7 +51,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Time waited so far, a wait in progress included."""
+        """Time waited so far, including a wait in progress."""
         return self._total_s + (time.monotonic() - self._since_s if self._waiting else 0.0)
 
     @contextmanager

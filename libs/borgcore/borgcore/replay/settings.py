@@ -44,7 +44,7 @@ class ReplaySettings(Section):
         if self.capacity < self.min_size:
             raise ValueError(
                 f"capacity is {self.capacity}, below min_size {self.min_size}: learner and actors would wait for each "
-                "other for ever; raise the capacity, or lower min_size, too (--replay.min-size or "
+                "other forever; raise the capacity or lower min_size (--replay.min-size or "
                 "BORG_AGENT_REPLAY__MIN_SIZE)"
             )
         if self.alpha == 0.0 and self.alpha_end:
@@ -55,7 +55,7 @@ class ReplaySettings(Section):
         return self
 
     def exponents(self, progress: float) -> tuple[float, float]:
-        """Return alpha and beta at ``progress`` 0..1 of the learning, both annealed linearly; beyond, the ends hold."""
+        """Return alpha and beta, annealed linearly over ``progress`` 0..1 of the learning and constant beyond."""
         progress = min(max(progress, 0.0), 1.0)
         alpha_end = self.alpha if self.alpha_end is None else self.alpha_end
         alpha = self.alpha + (alpha_end - self.alpha) * progress

@@ -1,4 +1,4 @@
-"""One memory in Redis: typed calls of its server-side functions."""
+"""One replay memory in Redis: typed calls of its server-side functions."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one sample call returned; B = number of variates."""
+    """The result of one sample call; B = number of variates."""
 
     ids_B: NDArray[np.float64]
     probability_B: NDArray[np.float64]
@@ -35,12 +35,12 @@ class Draw:
 
 
 class Shard:
-    """One run's memory."""
+    """The replay memory of one run."""
 
     def __init__(self, redis: Redis, run: str, spec: ReplaySpec, settings: ReplaySettings) -> None:
-        """Make no call yet."""
-        self.inserted = 0  # transitions ever stored, over all agents, by the newest reply
-        self.sampled = 0  # samples ever drawn, over all agents, by the newest reply
+        """Prepare the calls; :meth:`open` makes the first one."""
+        self.inserted = 0  # transitions ever stored by all agents, as of the newest reply
+        self.sampled = 0  # samples ever drawn by all agents, as of the newest reply
         self._redis, self._run, self._spec, self._settings = redis, run, spec, settings
         self._keys = RunKeys(run)
         self._library = Library(redis, self._keys, self._reopen)
@@ -48,7 +48,7 @@ class Shard:
         self.check_batch = self._limiter.check_batch
 
     async def open(self) -> None:
-        """Join the run's memory or start it; lack of memory only refuses a start.
+        """Join the run's memory or start it; a capacity that does not fit is refused only at the start.
 
         Raises:
             MismatchError: it was started with another spec, capacity or kind of sampling.
@@ -56,15 +56,15 @@ class Shard:
             CorruptDataError: its description is incomplete.
             TimeoutError, ServerError: the server does not answer, or refuses.
         """
-        stats = await self._ask(lambda: read_stats(self._redis, self._run))
-        memory = await self._ask(lambda: self._redis.info("memory"))
-        room = MemoryBudget.of(memory, address_of(self._redis))
-        room.check_policy()
+        stats = await self._query(lambda: read_stats(self._redis, self._run))
+        info = await self._query(lambda: self._redis.info("memory"))
+        budget = MemoryBudget.of(info, address_of(self._redis))
+        budget.check_policy()
         if stats is None:
-            room.check(self._settings.capacity, estimated_bytes(self._spec))
+            budget.check(self._settings.capacity, estimated_bytes(self._spec))
         await self._join()
         if stats is not None and stats.size >= MEASURABLE_SIZE:
-            room.warn(stats.capacity, stats.bytes_per_transition)
+            budget.warn(stats.capacity, stats.bytes_per_transition)
         await self.may_insert()  # for the counters
 
     async def store(self, scores: Sequence[bytes], messages: Sequence[bytes]) -> None:
@@ -99,16 +99,16 @@ class Shard:
         return int(applied)
 
     async def may_insert(self, *, gives_way: bool = False) -> bool:
-        """Whether the limiter lets actors go on."""
+        """Return whether the limiter lets actors continue."""
         limiter, timeout_s = self._limiter, self._settings.push_timeout_s
-        most = limiter.spare_diff if gives_way else limiter.max_diff
-        reply = await self._library.call("ratio", limiter.samples_per_insert, most, timeout_s=timeout_s)
+        limit = limiter.spare_diff if gives_way else limiter.max_diff
+        reply = await self._library.call("ratio", limiter.samples_per_insert, limit, timeout_s=timeout_s)
         may, self.inserted, self.sampled = reply
         return bool(may)
 
     async def stats(self) -> ReplayStats:
         """Measure the memory."""
-        while (stats := await self._ask(lambda: read_stats(self._redis, self._run))) is None:
+        while (stats := await self._query(lambda: read_stats(self._redis, self._run))) is None:
             await self._reopen()
         self.inserted, self.sampled = stats.inserted, stats.sampled
         return stats
@@ -116,13 +116,13 @@ class Shard:
     async def _join(self) -> None:
         """Store the properties that all agents of the run share, or compare them with the stored ones."""
         settings = self._settings
-        mine, indexed = encode_spec(self._spec), int(settings.alpha > 0)
-        args = (mine, settings.capacity, indexed)
+        own_spec, indexed = encode_spec(self._spec), int(settings.alpha > 0)
+        args = (own_spec, settings.capacity, indexed)
         spec, capacity, found_indexed = await self._library.call("open", *args, timeout_s=settings.push_timeout_s)
         subject = f"the replay memory of run {self._run!r} at {address_of(self._redis)}"
         if None in (spec, capacity, found_indexed):
             raise CorruptDataError(describe_broken(self._redis, self._run))
-        if spec != mine:
+        if spec != own_spec:
             raise MismatchError(f"{subject} holds {decode_spec(spec)}; this agent has {self._spec} and was refused")
         if int(capacity) != settings.capacity:
             raise MismatchError(
@@ -136,11 +136,11 @@ class Shard:
             )
 
     async def _reopen(self) -> None:
-        """Start the memory again after the server has lost it, so that the run goes on."""
+        """Start the memory again after the server has lost it, so that the run continues."""
         _log.warning("replay_memory_lost", run=self._run, address=address_of(self._redis), inserted=self.inserted)
         await self._join()
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _query(self, command: Callable[[], Awaitable[T]]) -> T:
         """Await plain commands with the same retries as functions."""
         address = address_of(self._redis)
-        return await call_within(self._settings.push_timeout_s, ask, subject="replay stats", address=address)
+        return await call_within(self._settings.push_timeout_s, command, subject="replay stats", address=address)

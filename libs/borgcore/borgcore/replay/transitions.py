@@ -14,7 +14,7 @@ MAX_FRAME_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReplaySpec:
-    """What all transitions of a run have in common; stored once per run, and agents with another spec are refused."""
+    """The properties all transitions of a run share; stored once per run. Agents with another spec are refused."""
 
     game: str
     stack: int  # frames per observation
@@ -25,7 +25,7 @@ class ReplaySpec:
     gamma: float  # discount per step
 
     def __post_init__(self) -> None:
-        """Refuse what no memory could hold.
+        """Refuse an invalid spec.
 
         Raises:
             SettingsError: a size is not positive or too large, or gamma is outside 0..1.
@@ -42,7 +42,7 @@ class ReplaySpec:
             raise SettingsError(f"replay spec: gamma is {self.gamma}, expected 0..1")
 
     def frames(self, k: int) -> int:
-        """Distinct frames of a transition that spans ``k`` steps: its two observations share the others."""
+        """Return the distinct frames of a transition that spans ``k`` steps; its two observations share the others."""
         return self.stack + min(k, self.stack)
 
 
@@ -59,7 +59,7 @@ class Transition:
 
 
 class Allocate(Protocol):
-    """How a batch gets its memory: plain, or page-locked for copies to a GPU."""
+    """Allocates a batch's arrays: plain, or page-locked for copies to a GPU."""
 
     def __call__(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised C-contiguous array."""
@@ -84,7 +84,7 @@ class Batch:
 
     @classmethod
     def empty(cls, spec: ReplaySpec, batch_size: int, allocate: Allocate = _allocate) -> Self:
-        """Allocate arrays for ``batch_size`` samples; ``allocate`` may give pinned memory."""
+        """Allocate arrays for ``batch_size`` samples; ``allocate`` may return pinned memory."""
         shape = (batch_size, spec.stack, spec.height, spec.width)
         return cls(
             ids_B=allocate((batch_size,), np.int64),
@@ -100,7 +100,7 @@ class Batch:
         return len(self.ids_B)
 
     def check(self, spec: ReplaySpec, batch_size: int) -> None:
-        """Refuse arrays made for something else.
+        """Refuse arrays of other shapes.
 
         Raises:
             SettingsError: a shape differs.

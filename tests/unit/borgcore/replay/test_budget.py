@@ -26,7 +26,7 @@ def test_a_memory_in_use_that_needs_more_than_half_of_maxmemory_is_a_warning_wit
         HALF.warn(1_001, 1_000.4)
     assert logs == [
         {
-            "event": "replay_room_exceeded",
+            "event": "replay_budget_exceeded",
             "log_level": "warning",
             "address": "here:1",
             "capacity": 1_001,
@@ -42,7 +42,7 @@ def test_the_estimate_is_within_a_factor_of_two_and_a_half_of_every_game_measure
     estimate = estimated_bytes(ReplaySpec("any", stack=4, height=84, width=84, n=3, actions=18, gamma=0.99))
     measured = {"pong": 561, "seaquest": 1037, "qbert": 1725, "space_invaders": 1899, "enduro": 2775}
     assert {game: size for game, size in measured.items() if not 0.4 < estimate / size < 2.5} == {}
-    assert 2 * estimate >= 0.99 * max(measured.values())  # half of maxmemory stays free: the largest, too, just fits
+    assert 2 * estimate >= 0.99 * max(measured.values())  # half of maxmemory stays free, so the largest just fits
 
 
 def test_a_server_that_would_evict_transitions_is_refused() -> None:
@@ -51,14 +51,14 @@ def test_a_server_that_would_evict_transitions_is_refused() -> None:
 
 
 def test_without_maxmemory_anything_fits() -> None:
-    room = MemoryBudget.of({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "here:1")
-    room.check_policy()
-    room.check(10**9, 1e6)
+    budget = MemoryBudget.of({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "here:1")
+    budget.check_policy()
+    budget.check(10**9, 1e6)
     with capture_logs() as logs:
-        room.warn(10**9, 1e6)
+        budget.warn(10**9, 1e6)
     assert logs == []
 
 
-def test_room_is_read_from_the_servers_answer() -> None:
+def test_the_budget_is_read_from_the_servers_answer() -> None:
     answer = {"maxmemory": 2_000_000, "maxmemory_policy": "noeviction", "used_memory": 1}
     assert MemoryBudget.of(answer, "here:1") == HALF

@@ -45,7 +45,7 @@ def same(one: Transition, other: Transition) -> bool:
 
 
 def packed(frames: bytes, **fields: Any) -> bytes:
-    """A message with a right checksum, whatever is in it."""
+    """Return a message with a correct checksum and these fields."""
     values: dict[str, Any] = {"action": 0, "reward": 0.0, "discount": 0.5, "k": 1} | fields
     header = struct.pack("<IffI", values["action"], values["reward"], values["discount"], values["k"])
     return Packed(frames=frames, checksum=zlib.crc32(frames, zlib.crc32(header)), **values).SerializeToString()

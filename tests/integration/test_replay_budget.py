@@ -37,11 +37,11 @@ async def test_a_server_too_small_for_the_capacity_is_refused_naming_both(
             assert not await redis.exists(RunKeys(run).meta)
 
 
-async def test_a_memory_that_grew_beyond_its_room_is_joined_with_a_warning_that_tells_its_measure(
+async def test_a_memory_that_grew_beyond_its_budget_is_joined_with_a_warning_that_names_its_size(
     start_valkey: Callable[..., ValkeyServer], run: str
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_valkey, maxmemory="200mb"))
-    rng = np.random.default_rng(0)  # frames that do not compress: 50 times what is estimated
+    rng = np.random.default_rng(0)  # frames that do not compress: 50 times the estimate
     bulky = [Transition(rng.integers(0, 256, (7, 84, 84), np.uint8), 0, 0.0, 0.5, 3, 1.0) for _ in range(20)]
     with anyio.fail_after(HANG_S):
         async with open_redis(RedisSettings(url=server.connection_url)) as redis:
@@ -53,12 +53,12 @@ async def test_a_memory_that_grew_beyond_its_room_is_joined_with_a_warning_that_
                     assert again.inserted == 1_000
                     await again.sample(8)
     (warning,) = logs
-    assert (warning["event"], warning["log_level"]) == ("replay_room_exceeded", "warning")
+    assert (warning["event"], warning["log_level"]) == ("replay_budget_exceeded", "warning")
     assert 49_000 < warning["bytes_per_transition"] < 60_000
     assert (warning["capacity"], warning["maxmemory_bytes"]) == (50_000, 200 << 20)
 
 
-async def test_a_memory_is_joined_also_where_a_new_one_would_be_refused(
+async def test_a_memory_is_joined_even_if_a_new_one_would_be_refused(
     start_valkey: Callable[..., ValkeyServer], run: str
 ) -> None:
     server = await anyio.to_thread.run_sync(partial(start_valkey, maxmemory="200mb"))
