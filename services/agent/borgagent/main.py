@@ -9,10 +9,11 @@ from borgcore.service.runtime import run_service
 
 
 def main() -> None:
-    """Run one agent; its settings come from command line, environment and TOML file.
+    """Run one agent; its settings come from the command line, the environment, secret files and a TOML file.
 
-    Everything is closed and written when the service has ended. What may still run is the compiler of the train step,
-    which cannot be interrupted: Python would wait for its thread for up to a minute, so the process ends without.
+    By the time the service returns, everything is closed and written. Only the compiler of the train step may still
+    run in a thread that cannot be interrupted. Python would wait up to a minute for that thread, so the process exits
+    without it.
     """
     code = run_service(serve, AgentSettings)
     sys.stdout.flush()

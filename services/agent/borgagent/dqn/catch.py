@@ -1,4 +1,4 @@
-"""Catch, as in bsuite: the smallest pixel game whose learning proves the whole path."""
+"""Catch, as in bsuite: the smallest pixel game that can show that the whole system learns."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ ACTIONS = 3  # left, stay, right
 
 
 class Catch(gymnasium.Env[NDArray[np.uint8], np.int64]):
-    """A ball falls from a random column, one row a step; the paddle in the lowest row should be under it.
+    """A ball falls from a random column, one row per step; the paddle in the lowest row has to catch it.
 
-    Observations are uint8 (1, 10, 5), 255 where the ball and the paddle are. The reward is 1 for a catch and -1 for a
-    miss, at the end of the episode, nine steps in all; random play returns about -0.6 in the mean.
+    Observations are uint8 (1, 10, 5): 255 at the ball and at the paddle, else 0. An episode has nine steps; its only
+    reward comes at the end, 1 for a catch and -1 for a miss. Random play returns about -0.6 on average.
 
     Source: Osband et al. 2020, Behaviour Suite for Reinforcement Learning; Mnih et al. 2014.
     """
@@ -27,13 +27,13 @@ class Catch(gymnasium.Env[NDArray[np.uint8], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Drop a new ball."""
+        """Start an episode: a new ball in the top row, the paddle in the middle."""
         super().reset(seed=seed, options=options)
         self._row, self._column, self._paddle = 0, int(self.np_random.integers(COLUMNS)), COLUMNS // 2
         return self._observe(), {}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Move the paddle by -1, 0 or 1 and let the ball fall by one row."""
+        """Move the paddle by ``action`` - 1 columns and the ball down by one row."""
         self._paddle = int(np.clip(self._paddle + int(action) - 1, 0, COLUMNS - 1))
         self._row += 1
         ended = self._row == ROWS - 1

@@ -1,7 +1,8 @@
-"""The game behind gymnasium's vector interface: Atari by ale-py's C++ environment, or Catch."""
+"""The game behind gymnasium's vector interface: Atari through ale-py's C++ environment, or Catch."""
 
 import difflib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,50 +16,49 @@ from borgcore.errors import SettingsError
 
 CATCH = "catch"
 
-# Sets narrower than ALE's minimal one, as indices into it: what the other actions do is a repetition of these.
+# Action sets smaller than ALE's minimal one, as indices into it; the actions left out only repeat these.
 NARROW_ACTIONS: dict[str, tuple[int, ...]] = {
-    "pong": (0, 2, 3),  # NOOP, RIGHT, LEFT; FIRE changes nothing after the serve, RIGHTFIRE is RIGHT
+    "pong": (0, 2, 3),  # NOOP, RIGHT, LEFT; FIRE does nothing after the serve, RIGHTFIRE equals RIGHT
 }
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Copies of one game, reset in the step after an episode's end (that step is no transition)."""
+    """Copies of one game. A copy is reset in the step after its episode ended; that step is no transition."""
 
     envs: VectorEnv[Any, Any, Any]
     actions_A: NDArray[np.int64]
-    """The environment's action for each of the network's."""
+    """The environment's action for each action of the network."""
 
 
 def open_environment(game: str, settings: EnvironmentSettings) -> Environment:
     """Open ``settings.envs`` copies of ``game``; observations are uint8 (envs, stack, height, width).
 
     Raises:
-        SettingsError: no such game, or its ROM is missing, or the preset is not for it.
+        SettingsError: the game is unknown, its ROM is missing, or Catch's frames have another shape than the settings.
     """
-    if game == CATCH:
-        catch = SyncVectorEnv([Catch] * settings.envs, autoreset_mode=AutoresetMode.NEXT_STEP)
-        found = (settings.stack, settings.height, settings.width)
-        if found != catch.single_observation_space.shape:
-            raise SettingsError(
-                f"catch has frames of {catch.single_observation_space.shape}, the settings say {found}; "
-                "nothing was started"
-            )
-        return Environment(catch, np.arange(3))
-    return _open_atari(game, settings)
+    return _open_catch(settings) if game == CATCH else _open_atari(game, settings)
+
+
+def _open_catch(settings: EnvironmentSettings) -> Environment:
+    envs = SyncVectorEnv([Catch] * settings.envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+    shape = (settings.stack, settings.height, settings.width)
+    if shape != envs.single_observation_space.shape:
+        raise SettingsError(
+            f"catch has frames of {envs.single_observation_space.shape}, the settings say {shape}; nothing was started"
+        )
+    return Environment(envs, np.arange(3))
 
 
 def _open_atari(game: str, settings: EnvironmentSettings) -> Environment:
-    from ale_py import roms  # noqa: PLC0415  # loads the emulator; Catch does without
+    from ale_py import roms  # noqa: PLC0415  # loads the emulator, which Catch does not need
     from ale_py.vector_env import AtariVectorEnv  # noqa: PLC0415  # the same
 
     known = roms.get_all_rom_ids()
     if game not in known:
-        nearest = difflib.get_close_matches(game, [*known, CATCH], n=3, cutoff=0.5)
-        hint = f"the nearest names are {', '.join(nearest)}" if nearest else f"{len(known)} are known, by ROM name"
-        raise SettingsError(f"game {game!r} is unknown; {hint}; nothing was started")
+        raise SettingsError(f"game {game!r} is unknown; {_hint(game, known)}; nothing was started")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # said below, as an error
+        warnings.simplefilter("ignore", UserWarning)  # the error below replaces ale-py's warning
         if roms.get_rom_path(game) is None:
             raise SettingsError(f"game {game!r} is known but ale-py has no ROM of it; nothing was started")
     envs = AtariVectorEnv(
@@ -78,3 +78,8 @@ def _open_atari(game: str, settings: EnvironmentSettings) -> Environment:
     narrow = NARROW_ACTIONS.get(game)
     actions = np.array(narrow) if narrow else np.arange(len(envs.ale.get_action_set()))
     return Environment(envs, actions.astype(np.int64))
+
+
+def _hint(game: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(game, [*known, CATCH], n=3, cutoff=0.5)
+    return f"the nearest names are {', '.join(nearest)}" if nearest else f"{len(known)} are known, by ROM name"

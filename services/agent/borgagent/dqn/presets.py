@@ -1,4 +1,4 @@
-"""Named sets of defaults. What a user sets, anywhere, wins over a preset; a preset wins over a field's own default."""
+"""Named sets of defaults. Every setting the user gives overrides the preset; the preset overrides the classes."""
 
 from typing import Any, Literal
 
@@ -17,10 +17,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             "learning_rate": 1e-3,
             "target_rate": 0.02,
             "publish_period_s": 0.25,
-            "compile": "never",  # would take longer than learning
+            "compile": "never",  # compiling takes longer than learning does
         },
     },
-    # 42x42 grey frames and a small network: for CPUs. How these were found: docs/performance.md.
+    # 42x42 grey frames and a small network, for CPUs. docs/performance.md tells how these values were found.
     "small": {
         "network": "small",
         "environment": {"height": 42, "width": 42, "stack": 4, "envs": 8},
@@ -28,19 +28,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "replay": {
             "capacity": 500_000,
             "min_size": 10_000,
-            "alpha_end": 0.0,  # on Breakout, priorities helped to begin with and hindered later
-            "beta_end": 0.5,  # as at the start: alpha's fall ends the bias
+            "alpha_end": 0.0,  # on Breakout, priorities helped at first and hindered later
+            "beta_end": 0.5,  # as at the start: with alpha at 0 there is no bias to correct
             "samples_per_insert": 4.0,
         },
         "learner": {
             "batch_size": 128,
             "learning_rate": 1e-3,
-            "adam_epsilon": 1e-5,  # most gradients are below 1e-4 here: with more, Adam's steps shrink with the loss
+            "adam_epsilon": 1e-5,  # most gradients are below 1e-4: a larger value would shrink steps with the loss
             "target_rate": 0.01,
             "anneal_updates": 20_000,
         },
     },
-    # 84x84 frames and the network of Mnih et al. 2015: for GPUs.
+    # 84x84 frames and the network of Mnih et al. 2015, for GPUs.
     "nature": {
         "network": "nature",
         "environment": {"height": 84, "width": 84, "stack": 4, "envs": 16},
@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def choose_preset(name: PresetName, game: str, *, cuda: bool) -> PresetName:
-    """Resolve ``auto``: tiny for Catch, nature where a GPU is at hand, else small."""
+    """Return ``name``, with ``auto`` resolved: tiny for Catch, nature if there is a GPU, else small."""
     if name != "auto":
         return name
     if game == "catch":

@@ -1,14 +1,16 @@
-"""How exploration changes as a run goes on."""
+"""Exploration: how epsilon falls over a run and differs between agents."""
+
+LADDER_FROM = 4  # agents; with fewer, mostly greedy ones, the run as a whole would explore too little
 
 
 def geometric(start: float, end: float, steps: int, step: int) -> float:
-    """From ``start`` at step 0 to ``end`` at ``steps`` by the same factor with every step, constant afterwards."""
+    """Interpolate from ``start`` at step 0 to ``end`` at ``steps``, by one factor per step; constant afterwards."""
     share = min(1.0, step / steps)
     return float(start ** (1.0 - share) * end**share)
 
 
 def ladder_epsilon(number: int, agents: int, base: float = 0.4, exponent: float = 7.0) -> float:
-    """Epsilon of agent ``number`` (from 1) among ``agents``: from base down to base**(1 + exponent).
+    """Return epsilon of agent ``number`` (from 1) of ``agents``: base for the first, base**(1 + exponent) for the last.
 
     Source: Horgan et al. 2018, Distributed Prioritized Experience Replay (Ape-X), section 4.1.
     """
@@ -16,13 +18,10 @@ def ladder_epsilon(number: int, agents: int, base: float = 0.4, exponent: float 
     return float(base ** (1.0 + exponent * rung))
 
 
-LADDER_FROM = 4  # agents; fewer explore too little in sum when most of them are nearly greedy
-
-
 def agent_epsilon(*, number: int, agents: int, annealed: float) -> float:
-    """The annealed epsilon with few agents; with many, the larger of it and the agent's rung.
+    """Return ``annealed`` if there are few agents, else the larger of it and the agent's rung of the ladder.
 
-    The ladder's greedy end would stop exploring before anything is learned, so the annealed value holds while larger.
+    While the annealed value is larger it holds, because the ladder's greedy end would explore too little at first.
     """
     if agents < LADDER_FROM:
         return annealed

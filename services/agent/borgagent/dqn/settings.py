@@ -1,4 +1,4 @@
-"""The hyperparameters of playing and training, each with its unit and source."""
+"""The hyperparameters of acting and training, each with its unit and source."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class EnvironmentSettings(Section):
     threads: PositiveInt = 1
     """Threads that step the copies."""
     frame_skip: PositiveInt = 4
-    """Frames each action is repeated for; Mnih et al. 2015."""
+    """Frames for which each action is repeated; Mnih et al. 2015."""
     noop_max: NonNegativeInt = 30
     """Most NOOPs at the start of an episode; Mnih et al. 2015."""
     sticky_actions: float = Field(0.0, ge=0.0, lt=1.0)
@@ -31,24 +31,24 @@ class EnvironmentSettings(Section):
 
 
 class ActorSettings(Section):
-    """Playing and assembling transitions."""
+    """Acting, and assembling transitions."""
 
     n_steps: PositiveInt = 3
     """Steps a transition spans; Hessel et al. 2018 (Rainbow)."""
     gamma: float = Field(0.99, gt=0.0, lt=1.0)
     """Discount per step; Mnih et al. 2015."""
     reward_clip: PositiveFloat = 1.0
-    """Each step's reward is clipped to -x..x for learning; reported returns are true. Mnih et al. 2015."""
+    """Each step's reward is clipped to -x..x for learning; reported returns are not. Mnih et al. 2015."""
     terminal_on_life_loss: bool = True
-    """Nothing after a lost life counts towards what came before it; episodes and returns go on. Mnih et al. 2015."""
+    """For learning, a lost life is a terminal state; the episode and its reported return continue. Mnih et al. 2015."""
     epsilon_start: float = Field(1.0, ge=0.0, le=1.0)
-    """Share of random actions at the beginning; Mnih et al. 2015."""
+    """Share of random actions at the start of a run; Mnih et al. 2015."""
     epsilon_end: float = Field(0.01, ge=0.0, le=1.0)
     """Share of random actions after epsilon_steps; Hessel et al. 2018."""
     epsilon_steps: PositiveInt = 250_000
-    """Transitions of the whole run over which epsilon falls geometrically; their number in Mnih et al. 2015."""
+    """Transitions, of all agents together, over which epsilon falls geometrically; the count of Mnih et al. 2015."""
     chunk_steps: PositiveInt = 16
-    """Steps of every copy that are played in one go in a worker thread, then pushed together."""
+    """Steps of every copy played in one call in a worker thread, then pushed together."""
 
 
 class LearnerSettings(Section):
@@ -57,24 +57,25 @@ class LearnerSettings(Section):
     batch_size: PositiveInt = 32
     """Transitions per train step; Mnih et al. 2015."""
     learning_rate: PositiveFloat = 2.5e-4
-    """Adam's step size; grows with the batch, see the presets."""
+    """Adam's step size; larger batches allow a larger one, see the presets."""
     adam_epsilon: PositiveFloat = 1.5e-4
     """Adam's epsilon; Hessel et al. 2018, for batches of 32."""
     max_grad_norm: PositiveFloat = 10.0
     """Gradients are scaled down to this norm; Wang et al. 2016 (dueling)."""
     target_rate: float = Field(0.005, gt=0.0, le=1.0)
-    """Share of the online network that each train step mixes into the target network; Schwarzer et al. 2023 (BBF)."""
+    """Share of the online network mixed into the target network by each train step; Schwarzer et al. 2023 (BBF)."""
     publish_period_s: PositiveFloat = 1.0
     """Time between published weights, seconds."""
     checkpoint_period_s: PositiveFloat = 60.0
     """Time between checkpoints, seconds."""
     anneal_updates: PositiveInt = 100_000
-    """Train steps over which replay's alpha and beta go to their ends; Schaul et al. 2016 take the whole training."""
+    """Train steps over which the replay's alpha and beta move to their ends; all of them in Schaul et al. 2016."""
     samplers: PositiveInt = 2
-    """Samples under way at once, so that fetching and decoding overlap with training."""
+    """Samples drawn concurrently, so that fetching and decoding overlap with training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the train step; auto is bfloat16 autocast on CUDA and, once compiled, on a CPU that has it, else float32."""
+    """Number format of the train step; auto is bfloat16 (autocast) on CUDA and, once compiled, on a CPU with bfloat16
+    instructions, else float32."""
     compile: Literal["auto", "never"] = "auto"
-    """auto compiles the train step where a C++ compiler is found."""
+    """auto compiles the train step if a C++ compiler is found."""
     threads: PositiveInt = 1
-    """Torch's threads per operation on the CPU."""
+    """Threads that torch uses for one operation on the CPU."""

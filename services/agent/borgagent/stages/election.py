@@ -1,4 +1,4 @@
-"""Which number this agent has in its run, and whether it learns."""
+"""The agent's number in its run, and with it the election of the learner: the agent with number 1 trains."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,22 +13,23 @@ from borgagent.settings import AgentSettings
 from borgcore.errors import BorgError
 from borgcore.run.leases import Lease, claim, claim_lowest, count_holders
 
-LEARNER = 1  # the number whose holder trains
+LEARNER = 1  # the number of the agent that trains
 _RENEWALS = 4  # of a lease within its lifetime
 _log = structlog.get_logger()
 
 
-class LearnerNotNeeded(Exception):  # noqa: N818  # no error: a stop came before there was anything to stop
-    """A pure learner was told to stop while another held number 1."""
+class LearnerNotNeeded(Exception):  # noqa: N818  # not an error: the process was stopped before it had a task
+    """A learner that does not act was stopped while another agent held number 1."""
 
 
 class Membership:
-    """A number held by a lease; in the mode ``elected`` the lowest number is taken over as soon as it is free."""
+    """A number held by a lease. In mode ``elected`` an agent claims number 1 as soon as it is free."""
 
     def __init__(self, redis: Redis, settings: AgentSettings, lease: Lease) -> None:
         self.learns = anyio.Event()
+        """Set once this agent is the one that trains."""
         self.agents = 1
-        """Agents of the run that are alive, this one included."""
+        """Live agents of the run, including this one."""
         self._redis = redis
         self._settings = settings
         self._lease = lease
@@ -40,11 +41,11 @@ class Membership:
         return self._lease.number
 
     async def hold(self) -> None:
-        """Renew the lease until cancelled; claim the learner's number where it is free and wanted.
+        """Renew the lease until cancelled, and stand for election if the mode is ``elected``.
 
         Raises:
-            BorgError: the lease expired (this process was paused, or Redis away, for longer than its lifetime) and the
-                number is another's by now: going on would mean two learners.
+            BorgError: the lease expired, because this process was paused or Redis was away for longer than ``lease_s``,
+                and another agent has claimed the number; continuing could mean two learners.
         """
         settings = self._settings
         while True:
@@ -88,10 +89,10 @@ class Membership:
 
 @asynccontextmanager
 async def join(redis: Redis, settings: AgentSettings, intake: CancelScope) -> AsyncIterator[Membership]:
-    """Claim a number for the time of the block; a pure learner waits for number 1, a pure actor leaves it to others.
+    """Hold a number during the block: number 1 in mode ``only``, from 2 in mode ``never``, else the lowest free one.
 
     Raises:
-        LearnerNotNeeded: a stop was asked for while a pure learner waited.
+        LearnerNotNeeded: ``intake`` was cancelled in mode ``only`` while another agent held number 1.
     """
     if settings.learn == "only":
         lease = await _wait_for_learner_number(redis, settings, intake)
@@ -106,18 +107,18 @@ async def join(redis: Redis, settings: AgentSettings, intake: CancelScope) -> As
         with anyio.move_on_after(settings.redis.timeout_s, shield=True):
             try:
                 await membership.leave()
-            except RedisError as error:  # what ended the block is to be heard, not this
+            except RedisError as error:  # must not replace the error that ended the block
                 free_s = settings.lease_s
                 _log.warning("number_kept", agent=membership.number, reason=str(error), free_after_s=free_s)
 
 
 async def _wait_for_learner_number(redis: Redis, settings: AgentSettings, intake: CancelScope) -> Lease:
-    said = False
+    logged = False
     while (lease := await claim(redis, settings.run, LEARNER, settings.lease_s)) is None:
-        if not said:
+        if not logged:
             _log.info("learner_number_taken", run=settings.run, poll_period_s=settings.lease_s / _RENEWALS)
-            said = True
+            logged = True
         await anyio.sleep(settings.lease_s / _RENEWALS)
-        if intake.cancel_called:  # entered by the stages alone, which have not begun
+        if intake.cancel_called:  # polled: only the stages, which have not begun, run inside its scope
             raise LearnerNotNeeded
     return lease
