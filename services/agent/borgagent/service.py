@@ -1,10 +1,11 @@
-"""The agent: claims a number, plays, pushes, and learns where that is its role.
+"""The agent: holds a number, plays, pushes, and trains if its number is the learner's.
 
-    act -> push                                    what is played goes into the run's replay memory
-    follow                                         newer published weights replace those that are played with
-    sample -> train -> reprioritise, publish, checkpoint    in the agent that learns (stages/learning.py)
+    act -> push                                             transitions go into the run's replay memory
+    follow                                                  newer published weights replace the actor's
+    sample -> train -> reprioritise, publish, checkpoint    in the agent that trains (stages/learning.py)
 
-Beside the stages: the lease on the number (stages/election.py), and a report each second (telemetry/reporting.py).
+In the background: the lease on the number and the election of the learner (stages/election.py), and a report every
+second (telemetry/reporting.py).
 """
 
 from contextlib import suppress
@@ -18,8 +19,9 @@ from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
 from borgagent.dqn.actor import Actor, Rollout
-from borgagent.dqn.build import build_actor, build_network, count_actions, current_epsilon, draw_seed
+from borgagent.dqn.build import build_actor, build_learner, build_network, count_actions, current_epsilon, draw_seed
 from borgagent.dqn.learner import Learner, choose_device
+from borgagent.dqn.network import QNetwork
 from borgagent.settings import AgentOverrides, AgentSettings
 from borgagent.stages.acting import act, follow, push
 from borgagent.stages.election import LearnerNotNeeded, join
@@ -39,10 +41,10 @@ _MAX_PENDING = 2  # chunks of play waiting to be pushed
 
 
 async def serve(settings: AgentSettings, intake: CancelScope) -> None:
-    """Play and learn until ``intake`` is cancelled, then push what was played and finish what was sampled.
+    """Play and learn until ``intake`` is cancelled, then push what was played and train on what was sampled.
 
     Raises:
-        ServerError: Redis was away, or gave no answer, for longer than the settings allow.
+        ServerError: Redis was away, or did not answer, for longer than the settings allow.
     """
     torch.set_num_threads(settings.learner.threads)
     spec = settings.spec(await to_thread.run_sync(count_actions, settings.game, settings.environment))
@@ -54,10 +56,10 @@ async def serve(settings: AgentSettings, intake: CancelScope) -> None:
     ):
         health.export(partial(publisher_metrics, publisher))
         with suppress(LearnerNotNeeded):
-            await _take_part(redis, settings, intake, spec=spec, device=device, publisher=publisher, health=health)
+            await _join_run(redis, settings, intake, spec=spec, device=device, publisher=publisher, health=health)
 
 
-async def _take_part(
+async def _join_run(
     redis: Redis,
     settings: AgentSettings,
     intake: CancelScope,
@@ -67,6 +69,7 @@ async def _take_part(
     publisher: Publisher,
     health: Health,
 ) -> None:
+    """Hold a number in the run while the stages run, and report on them."""
     async with (
         open_replay(redis, settings.run, spec, settings.seeded_replay) as replay,
         join(redis, settings, intake) as membership,
@@ -94,65 +97,68 @@ class Agent:
     device: torch.device
 
     async def run(self, intake: CancelScope, background: TaskGroup) -> None:
-        """Run the stages; cancelling ``intake`` ends playing and sampling, and the stages behind them run dry."""
-        settings, replay = self.state.settings, self.state.replay
+        """Run the stages until ``intake`` is cancelled: acting and sampling end, then the later stages run dry."""
+        settings, acting = self.state.settings, self.state.acting
         send, receive = create_memory_object_stream[list[Transition]](_MAX_PENDING)
         actor = await to_thread.run_sync(self._build_actor) if settings.learn != "only" else None
         async with anyio.create_task_group() as stages:
-            stages.start_soon(push, replay, receive)
+            stages.start_soon(push, self.state.replay, receive)
             async with send:
                 with intake:
-                    async with anyio.create_task_group() as readers:
+                    async with anyio.create_task_group() as sources:
                         if actor is not None:
-                            acting = self.state.acting
                             background.start_soon(follow, self.redis, self._weights_key(), actor, acting)
-                            readers.start_soon(act, actor, self._wait_for_turn, send, acting, self._epsilon, self._take)
+                            sources.start_soon(
+                                act, actor, self._wait_for_turn, send, acting, self._epsilon, self._record
+                            )
                         if settings.learn != "never":
-                            readers.start_soon(self._learn, stages)
+                            sources.start_soon(self._learn, stages)
 
     async def _learn(self, stages: TaskGroup) -> None:
-        """Wait until this agent is the one that learns, go on where the last learner stopped, then train."""
-        settings, membership, spec = self.state.settings, self.state.membership, self.state.replay.spec
-        learner = await to_thread.run_sync(self._build_learner)  # torch takes seconds over its first optimiser
+        """Wait until this agent is the one that trains, take over from the previous learner, then train."""
+        settings, membership, replay = self.state.settings, self.state.membership, self.state.replay
+        learner = await to_thread.run_sync(self._build_learner)  # takes seconds, so not only once elected
         await membership.learns.wait()
-        number = membership.number
-        await take_over(self.redis, learner, settings, spec, number)
-        owner = owner_of(settings, number)
-        learning = Learning(self.redis, self.state.replay, learner, settings, spec=spec, owner=owner)
+        owner = owner_of(settings, membership.number)
+        await take_over(self.redis, learner, settings, replay.spec, owner)
+        learning = Learning(self.redis, replay, learner, settings, owner)
         self.state.learning = learning.progress
         await learning.run(stages)
 
     async def _wait_for_turn(self) -> bool:
-        """Wait for the rate limiter; the agent that learns leaves playing to the others as far as they keep up."""
+        """Wait for the rate limiter; the agent that trains acts only when the others fall behind."""
         return await self.state.replay.wait_to_insert(gives_way=self.state.membership.learns.is_set())
 
-    def _take(self, rollout: Rollout, weights_version: int) -> None:
-        """Publish the episodes that ended, then count them."""
+    def _record(self, rollout: Rollout, weights_version: int) -> None:
+        """Publish the episodes that ended, then count the chunk."""
         for event in episodes_ended(self.state, rollout, weights_version):
             self.publisher.publish(event)
-        self.state.acting.take(rollout)
+        self.state.acting.count(rollout)
 
     def _build_actor(self) -> Actor:
         settings, own = self.state.settings, self._overrides()
         view = settings.environment if own.envs is None else settings.environment.model_copy(update={"envs": own.envs})
         entropy = [settings.seed, self.state.membership.number] if own.seed is None else [own.seed]
-        seed = draw_seed([*entropy, self.state.replay.inserted])  # a resumed run plays on instead of playing again
-        network = build_network(settings.network, self.state.replay.spec, settings.seed, self.device)
-        return build_actor(settings.game, view, network, settings.actor, seed)
+        seed = draw_seed([*entropy, self.state.replay.inserted])  # a resumed run must not repeat its episodes
+        return build_actor(settings.game, view, self._build_network(), settings.actor, seed)
 
     def _build_learner(self) -> Learner:
+        return build_learner(self._build_network(), self.state.settings.learner, self.device)
+
+    def _build_network(self) -> QNetwork:
         settings = self.state.settings
-        network = build_network(settings.network, self.state.replay.spec, settings.seed, self.device)
-        return Learner(network, settings.learner, self.device)
+        return build_network(settings.network, self.state.replay.spec, settings.seed, self.device)
 
     def _epsilon(self) -> float:
         """Return epsilon at the run's present number of transitions."""
         own, membership = self._overrides(), self.state.membership
         if own.epsilon is not None:
             return own.epsilon
-        inserted = self.state.replay.inserted
         return current_epsilon(
-            self.state.settings.actor, number=membership.number, agents=membership.agents, inserted=inserted
+            self.state.settings.actor,
+            number=membership.number,
+            agents=membership.agents,
+            inserted=self.state.replay.inserted,
         )
 
     def _overrides(self) -> AgentOverrides:

@@ -1,4 +1,4 @@
-"""Taking over the learner's role: go on where the run's last learner stopped."""
+"""Taking over the learner's role: continue where the run's previous learner stopped."""
 
 import structlog
 from anyio import to_thread
@@ -15,17 +15,21 @@ _log = structlog.get_logger()
 
 
 def owner_of(settings: AgentSettings, number: int) -> int | None:
-    """Return whose weights and checkpoints agent ``number`` uses: its own in mode ``private``, else the run's."""
+    """Return the owner of the weights and checkpoints that agent ``number`` uses: itself or, as None, the run.
+
+    Only in mode ``private`` does each agent have its own.
+    """
     return number if settings.learn == "private" else None
 
 
-async def take_over(redis: Redis, learner: Learner, settings: AgentSettings, spec: ReplaySpec, number: int) -> None:
-    """Load the newest whole checkpoint, then published weights that are newer than it.
+async def take_over(
+    redis: Redis, learner: Learner, settings: AgentSettings, spec: ReplaySpec, owner: int | None
+) -> None:
+    """Load the newest whole checkpoint, then the published weights if they are newer.
 
     Raises:
-        MismatchError: the checkpoint or the weights are of another game, network or shape.
+        MismatchError: the checkpoint or the weights belong to another game, network or shape.
     """
-    owner = owner_of(settings, number)
     await to_thread.run_sync(_resume, learner, settings, spec, owner)
     await _catch_up(redis, learner, settings.keys.weights(owner))
 
@@ -37,13 +41,13 @@ def _resume(learner: Learner, settings: AgentSettings, spec: ReplaySpec, owner: 
 
 
 async def _catch_up(redis: Redis, learner: Learner, key: str) -> None:
-    """Take weights that were published after the checkpoint; the optimiser's state stays the checkpoint's."""
+    """Load weights published after the checkpoint; the optimiser keeps the checkpoint's state."""
     shapes = {name: tuple(tensor.shape) for name, tensor in learner.online.state_dict().items()}
     try:
         newer = await fetch_weights(redis, key, learner.updates + 1, weights_size_limit(shapes))
         if newer is not None:
-            learner.take_weights(decode_weights(newer.data, shapes))
+            learner.load_weights(decode_weights(newer.data, shapes))
             learner.updates = newer.version - 1
             _log.info("weights_taken_over", updates=learner.updates)
     except CorruptDataError as error:
-        _log.warning("weights_refused", reason=str(error), consequence="learning goes on from the checkpoint")
+        _log.warning("weights_refused", reason=str(error), consequence="learning continues from the checkpoint")

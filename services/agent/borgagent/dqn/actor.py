@@ -1,4 +1,4 @@
-"""Playing: epsilon-greedy on a copy of the learner's network, giving transitions and finished episodes."""
+"""Acting: epsilon-greedy play with the published network, which yields transitions and finished episodes."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,21 +19,21 @@ class Episode:
     """A finished episode."""
 
     score: float
-    """True return: undiscounted, unclipped."""
+    """Return, undiscounted and unclipped."""
     steps: int
-    """Agent steps that it took."""
+    """Its length, agent steps."""
     truncated: bool
-    """Whether it ended by the limit of frames."""
+    """Whether the limit of frames ended it."""
     ended_at: int
-    """Agent steps of the chunk, all copies together, when it ended."""
+    """Agent steps of the chunk, summed over all copies, at its end."""
 
 
 @dataclass(slots=True)
 class Rollout:
-    """What one chunk of play gave."""
+    """The result of one chunk of play."""
 
     steps: int = 0
-    """Agent steps, all copies together; the step in which a copy is reset is none."""
+    """Agent steps, summed over all copies; a step that resets a copy does not count."""
     transitions: list[Transition] = field(default_factory=list)
     episodes: list[Episode] = field(default_factory=list)
 
@@ -41,13 +41,13 @@ class Rollout:
 class Actor:
     """Steps all copies of the game together; one batched inference gives both actions and initial priorities.
 
-    ``network`` may be replaced between two calls of :meth:`play`; a call uses one network from its begin to its end.
+    ``network`` may be replaced at any time, from any thread; a call of :meth:`play` uses one network throughout.
     """
 
     def __init__(self, environment: Environment, network: QNetwork, settings: ActorSettings, seed: int) -> None:
         self.network = network
         self.chunk_steps = settings.chunk_steps
-        """Steps of every copy that are played in one go."""
+        """Steps of every copy in one chunk."""
         self._envs = environment.envs
         self._actions_A = environment.actions_A
         self._clip = settings.reward_clip
@@ -64,7 +64,7 @@ class Actor:
         self._lives_N = _lives(info, copies)
 
     def play(self, steps: int, epsilon: float) -> Rollout:
-        """Play ``steps`` steps of every copy; blocks, so run it in a worker thread."""
+        """Play ``steps`` steps of every copy with probability ``epsilon`` of a random action; blocks."""
         rollout, network = Rollout(), self.network
         for _ in range(steps):
             self._step(rollout, network, epsilon)
@@ -73,29 +73,31 @@ class Actor:
     def _step(self, rollout: Rollout, network: QNetwork, epsilon: float) -> None:
         with torch.inference_mode():
             q_NA = network(torch.from_numpy(self._obs_NSHW).to(network.device)).cpu().numpy()
-        value_N = q_NA.max(axis=1)
-        ended_N = self._terminated_N | self._truncated_N
-        self._complete(rollout, value_N)
-
-        copies = len(q_NA)
-        action_N = q_NA.argmax(axis=1)
-        explores_N = self._random.random(copies) < epsilon
-        action_N[explores_N] = self._random.integers(q_NA.shape[1], size=int(explores_N.sum()))
+        self._complete(rollout, q_NA.max(axis=1))
+        action_N = self._choose(q_NA, epsilon)
+        resets_N = self._terminated_N | self._truncated_N  # these copies are reset by this step: no transition
         obs_NSHW, reward_N, terminated_N, truncated_N, info = self._envs.step(self._actions_A[action_N])
         clipped_N = np.clip(reward_N, -self._clip, self._clip)
-        for copy in np.flatnonzero(~ended_N):  # the others were reset by this step: no transition
+        for copy in np.flatnonzero(~resets_N):
             action = int(action_N[copy])
             self._assemblers[copy].add(self._obs_NSHW[copy], action, float(q_NA[copy, action]), float(clipped_N[copy]))
-        self._scores_N += np.where(ended_N, 0.0, reward_N)
-        self._lengths_N += ~ended_N
-        rollout.steps += copies - int(ended_N.sum())
+        self._scores_N += np.where(resets_N, 0.0, reward_N)
+        self._lengths_N += ~resets_N
+        rollout.steps += len(resets_N) - int(resets_N.sum())
         self._obs_NSHW, self._terminated_N, self._truncated_N = obs_NSHW, terminated_N, truncated_N
-        lives_N = _lives(info, copies)
+        lives_N = _lives(info, len(resets_N))
         self._lost_N, self._lives_N = (lives_N < self._lives_N) & self._terminal_on_life_loss, lives_N
         self._finish(rollout)
 
+    def _choose(self, q_NA: NDArray[np.float32], epsilon: float) -> NDArray[np.int64]:
+        """Choose each copy's action: the best one, or with probability ``epsilon`` any."""
+        action_N: NDArray[np.int64] = q_NA.argmax(axis=1)
+        explores_N = self._random.random(len(q_NA)) < epsilon
+        action_N[explores_N] = self._random.integers(q_NA.shape[1], size=int(explores_N.sum()))
+        return action_N
+
     def _complete(self, rollout: Rollout, value_N: NDArray[np.float32]) -> None:
-        """The newest observation's value is known now: complete what was waiting for it."""
+        """Complete the transitions that waited for the value of the newest observation."""
         for copy, assembler in enumerate(self._assemblers):
             obs_SHW, value = self._obs_NSHW[copy], float(value_N[copy])
             if self._terminated_N[copy] or self._lost_N[copy]:
@@ -103,9 +105,10 @@ class Actor:
             elif self._truncated_N[copy]:
                 rollout.transitions += assembler.end(obs_SHW, value)
             else:
-                rollout.transitions += assembler.reach(obs_SHW, value)
+                rollout.transitions += assembler.observe(obs_SHW, value)
 
     def _finish(self, rollout: Rollout) -> None:
+        """Record the episodes that ended in this step."""
         for copy in np.flatnonzero(self._terminated_N | self._truncated_N):
             rollout.episodes.append(
                 Episode(
@@ -120,6 +123,6 @@ class Actor:
 
 
 def _lives(info: dict[str, Any], copies: int) -> NDArray[np.int32]:
-    """Lives left in each copy, int32 (N,), as ale-py says; 0 for ever in games without lives, and in Catch."""
+    """Return the lives left in each copy, int32 (N,), from ale-py; always 0 in games without lives and in Catch."""
     lives_N: NDArray[np.int32] = info.get("lives", np.zeros(copies, np.int32))
     return lives_N

@@ -1,4 +1,4 @@
-"""Assembling n-step transitions from the steps of one copy of the game."""
+"""n-step transitions, assembled from the steps of one copy of the game."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ from borgcore.replay.transitions import Transition
 class _Step:
     obs_SHW: NDArray[np.uint8]
     action: int
-    q: float  # the actor's value of that action, for the initial priority
-    reward: float  # already clipped
+    q: float  # the actor's Q value of the action; gives the initial priority
+    reward: float  # clipped
 
 
 class NStepAssembler:
-    """Holds the newest n steps of one episode; gives a transition for each as soon as its successor is known.
+    """Keeps the newest n steps of an episode and returns a transition for each once its successor is known.
 
-    A transition that spans k <= n steps carries the first observation's S frames and the min(k, S) newest of its
-    successor: neighbours share the rest. Its reward is the discounted sum of k rewards. Its discount is gamma**k, or 0
-    where the episode terminated within it (not where it was truncated: the successor's value still counts). Where the
-    actor takes a lost life as an end, one life is an episode here.
+    A transition spans k <= n steps; k < n only at the end of an episode. It carries the S frames of its first
+    observation and the min(k, S) newest of its successor; the two share the other frames. Its reward is the discounted
+    sum of k rewards. Its discount is gamma**k, or 0 if the episode terminated; after a truncation the value of the
+    last observation still counts. If the actor treats a lost life as terminal, one life is one episode here.
+
+    Source: Hessel et al. 2018, Rainbow: Combining Improvements in Deep Reinforcement Learning.
     """
 
     def __init__(self, n: int, gamma: float) -> None:
@@ -32,11 +34,14 @@ class NStepAssembler:
         self._steps: deque[_Step] = deque()
 
     def add(self, obs_SHW: NDArray[np.uint8], action: int, q: float, reward: float) -> None:
-        """Take in the step that was played from ``obs_SHW``."""
+        """Add one step: ``action``, chosen at ``obs_SHW`` for its value ``q``, earned ``reward``."""
         self._steps.append(_Step(obs_SHW, action, q, reward))
 
-    def reach(self, next_obs_SHW: NDArray[np.uint8], value: float) -> list[Transition]:
-        """The episode goes on from ``next_obs_SHW``, worth ``value``: the transition that spans n steps now, if any."""
+    def observe(self, next_obs_SHW: NDArray[np.uint8], value: float) -> list[Transition]:
+        """Return the transition that spans n steps up to ``next_obs_SHW``, if there is one.
+
+        ``value`` is the largest Q value at ``next_obs_SHW``, from which the episode continues.
+        """
         if len(self._steps) < self._n:
             return []
         transition = self._assemble(next_obs_SHW, value)
@@ -44,9 +49,9 @@ class NStepAssembler:
         return [transition]
 
     def end(self, last_obs_SHW: NDArray[np.uint8], value: float | None) -> list[Transition]:
-        """The episode ended at ``last_obs_SHW``: every transition still open.
+        """End the episode at ``last_obs_SHW`` and return all its remaining transitions.
 
-        ``value`` is what the last observation is worth where the episode was truncated, None where it terminated.
+        ``value`` is the largest Q value at ``last_obs_SHW`` after a truncation, None after a termination.
         """
         transitions = []
         while self._steps:

@@ -1,4 +1,4 @@
-"""The agent's acting stages: act -> push, and following the published weights."""
+"""The acting stages: act -> push, and follow, which loads newer published weights."""
 
 import copy
 import time
@@ -21,21 +21,21 @@ from borgcore.replay import Replay, Transition
 from borgcore.run.reports import MAX_RECENT
 from borgcore.run.weights import decode_weights, fetch_weights, weights_size_limit
 
-FOLLOW_PERIOD_S = 0.5  # between two looks for newer weights
+FOLLOW_PERIOD_S = 0.5  # between two checks for newer weights
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class ActingProgress:
-    """What acting has come to in this process."""
+    """Counters of acting in this process; the report's rates are their differences."""
 
     steps: int = 0
     episodes: int = 0
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
     pause_s: float = 0.0
-    """Time not spent acting because the limiter or a full push queue held it back, a pause in progress left out."""
+    """Time for which the limiter or a full push queue held acting back, without a pause in progress."""
     paused_at_s: float | None = None
-    """Monotonic time at which a pause in progress began."""
+    """Monotonic time at which the pause in progress began; None outside a pause."""
     epsilon: float = 1.0
     weights_version: int = 0
     weights_at_s: float | None = None
@@ -43,19 +43,19 @@ class ActingProgress:
 
     @property
     def all_pauses_s(self) -> float:
-        """Time of all pauses, one in progress included."""
+        """Time of all pauses, including one in progress."""
         return self.pause_s + (0.0 if self.paused_at_s is None else time.monotonic() - self.paused_at_s)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Count the body as a pause."""
+        """Count the time of the block as a pause."""
         self.paused_at_s = time.monotonic()
         try:
             yield
         finally:
             self.pause_s, self.paused_at_s = self.all_pauses_s, None
 
-    def take(self, rollout: Rollout) -> None:
+    def count(self, rollout: Rollout) -> None:
         """Count one chunk of play."""
         self.steps += rollout.steps
         self.episodes += len(rollout.episodes)
@@ -68,12 +68,17 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
     send: MemoryObjectSendStream[list[Transition]],
     progress: ActingProgress,
     epsilon: Callable[[], float],
-    take: Callable[[Rollout, int], None],
+    record: Callable[[Rollout, int], None],
 ) -> None:
-    """Play chunk after chunk in a worker thread until cancelled; a chunk that was played is always handed on.
+    """Play chunk after chunk in a worker thread until cancelled; every chunk that was played is sent.
 
-    ``wait_for_turn`` returns whether there is leave to act, after a wait of bounded length. ``take`` is given each
-    chunk, and the version of the weights it was played with, before it is pushed.
+    Args:
+        actor: plays the chunks.
+        wait_for_turn: waits for a bounded time and returns whether the agent may act.
+        send: receives the transitions of each chunk.
+        progress: is kept up to date.
+        epsilon: returns the present share of random actions.
+        record: is called with each chunk and the version of the weights that played it, before the chunk is sent.
     """
     limiter = CapacityLimiter(1)
     while True:
@@ -81,10 +86,9 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
             while not await wait_for_turn():
                 pass
         progress.epsilon, weights_version = epsilon(), progress.weights_version
-        # bounded by the chunk's length and by the push stage, which outlives this one
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True):  # ends with the chunk and the push stage, which outlives this one
             rollout = await to_thread.run_sync(actor.play, actor.chunk_steps, progress.epsilon, limiter=limiter)
-            take(rollout, weights_version)
+            record(rollout, weights_version)
             if rollout.transitions:
                 with progress.pause():
                     await send.send(rollout.transitions)
@@ -92,14 +96,14 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
 
 
 async def push(replay: Replay, receive: MemoryObjectReceiveStream[list[Transition]]) -> None:
-    """Store every chunk, in order, until the acting stage has closed its end."""
+    """Store every chunk, in order, until the acting stage has closed the stream."""
     async with receive:
         async for transitions in receive:
             await replay.push(transitions)
 
 
 async def follow(redis: Redis, key: str, actor: Actor, progress: ActingProgress) -> None:
-    """Swap in newer weights as they are published; acting goes on meanwhile."""
+    """Give ``actor`` newer weights as they are published, until cancelled; the actor continues meanwhile."""
     shapes = {name: tuple(tensor.shape) for name, tensor in actor.network.state_dict().items()}
     limit = weights_size_limit(shapes)
     refused = False

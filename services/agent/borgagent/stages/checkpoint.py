@@ -1,8 +1,8 @@
-"""Checkpoints of the learner: safetensors for the tensors, JSON for the rest; written whole or not at all.
+"""Checkpoints of the learner: safetensors for the tensors, JSON for everything else.
 
-A checkpoint is a folder ``<updates>`` with ``tensors.safetensors`` and ``checkpoint.json``. It is written beside its
-place and renamed into it; the JSON holds the SHA-256 of both files. The newest two are kept, so one good one is always
-there.
+A checkpoint is a folder ``<updates>`` with ``tensors.safetensors`` and ``checkpoint.json``; the JSON holds the SHA-256
+of both files. It is written under a temporary name and renamed when complete. The newest two are kept, so that one is
+whole at any time.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -31,8 +31,8 @@ from borgcore.replay import ReplaySpec
 TENSORS, DESCRIPTION = "tensors.safetensors", "checkpoint.json"
 FORMAT: Literal[1] = 1
 KEPT = 2
-_PLACE = re.compile(r"[0-9]{12}")  # updates; a private learner's folder, named by its number, may lie beside
-_PARTIAL = re.compile(r"\.[0-9]{12}\.[0-9]+")  # updates, process
+_FINISHED = re.compile(r"[0-9]{12}")  # updates; shorter names beside are folders of private learners
+_PARTIAL = re.compile(r"\.[0-9]{12}\.[0-9]+")  # updates, process id
 _MAX_DESCRIPTION_BYTES = 64 << 10
 _MAX_TENSOR_BYTES = 1 << 30
 _log = structlog.get_logger()
@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What stands in ``checkpoint.json``."""
+    """The content of ``checkpoint.json``."""
 
     format: Literal[1]
     network: str
@@ -54,26 +54,25 @@ _ADAPTER: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A learner's state between two updates, on its way to the disk."""
+    """A learner's state between two updates, to be written."""
 
     description: Checkpoint
     data: bytes  # safetensors
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time, in a worker thread; those that come due meanwhile are skipped and counted.
+    """Writes one checkpoint at a time in a worker thread; a checkpoint due while another is being written is skipped.
 
-    async with writer as snapshots:  # its end lets run() finish
-        if snapshots.ready():
-            await snapshots.send(snapshot)
+    async with writer:  # the end of the block lets run() return
+        await writer.offer(take)
     """
 
     def __init__(self, folder: Path) -> None:
         self.skipped = 0
-        """Checkpoints left out because the one before was still being written."""
+        """Checkpoints skipped so far."""
         self._folder = folder
         self._writing = False
-        self._skipped_in_a_row = 0
+        self._skipped_meanwhile = 0  # since the checkpoint being written was sent
 
     async def __aenter__(self) -> Self:
         self._send, self._receive = create_memory_object_stream[Snapshot](1)
@@ -82,36 +81,36 @@ class CheckpointWriter:
     async def __aexit__(self, *_: object) -> None:
         await self._send.aclose()
 
-    def ready(self) -> bool:
-        """Return whether the disk is free for a checkpoint that is due; count it as skipped if not."""
+    async def offer(self, take: Callable[[], Awaitable[Snapshot]]) -> None:
+        """Send the snapshot that ``take`` returns, or skip it if the previous one is still being written."""
         if not self._writing:
-            return True
-        self.skipped += 1
-        if not self._skipped_in_a_row:
+            await self.send(await take())
+            return
+        if self._skipped_meanwhile == 0:
             _log.warning(
-                "checkpoint_delayed",
+                "checkpoint_skipped_slow_disk",
                 path=str(self._folder),
-                reason="the checkpoint before is still being written",
-                consequence="checkpoints are skipped until it is done, training and publishing go on",
+                reason="the previous checkpoint is still being written",
+                consequence="checkpoints are skipped until it is written; training and publishing continue",
             )
-        self._skipped_in_a_row += 1
-        return False
+        self.skipped += 1
+        self._skipped_meanwhile += 1
 
     async def send(self, snapshot: Snapshot) -> None:
-        """Hand a checkpoint over for writing; one more may wait behind the one that is being written."""
+        """Queue a checkpoint behind the one being written, if any; the queue holds one."""
         self._writing = True
         await self._send.send(snapshot)
 
     async def run(self) -> None:
-        """Write what is sent, until the end of the block above and of what was sent before it."""
+        """Write every checkpoint sent until the writer's block has ended."""
         async with self._receive:
             async for snapshot in self._receive:
                 await self._write(snapshot)
-                self._writing = False
+                self._writing, self._skipped_meanwhile = False, 0
 
     async def _write(self, snapshot: Snapshot) -> None:
-        """Write one; a checkpoint that cannot be written is logged and left out, the one before stays."""
-        began_s, skipped = time.monotonic(), self._skipped_in_a_row
+        """Write a checkpoint; one that cannot be written is logged, and the previous one stays."""
+        began_s = time.monotonic()
         try:
             place = await to_thread.run_sync(save_checkpoint, self._folder, snapshot)
         except OSError as error:
@@ -120,6 +119,7 @@ class CheckpointWriter:
                 path=str(self._folder),
                 reason=error.strerror,
                 consequence="the last good checkpoint stays, training goes on",
+                skipped=self._skipped_meanwhile,
             )
         else:
             _log.info(
@@ -127,20 +127,19 @@ class CheckpointWriter:
                 path=str(place),
                 size_bytes=len(snapshot.data),
                 duration_s=round(time.monotonic() - began_s, 3),
-                skipped=self._skipped_in_a_row - skipped,
+                skipped=self._skipped_meanwhile,
             )
-        self._skipped_in_a_row = 0
 
 
 def take_snapshot(learner: Learner, network: str, spec: ReplaySpec) -> Snapshot:
-    """Copy the learner's state; blocks, and no update may run meanwhile."""
+    """Copy the learner's state; blocks. No update may run meanwhile."""
     data = safetensors.torch.save(dict(_tensors(learner)))
     description = Checkpoint(FORMAT, network, spec, learner.updates, sha256="")
     return Snapshot(replace(description, sha256=_digest(description, data)), data)
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
-    """Write a checkpoint and remove all older ones but the newest; blocks.
+    """Write a checkpoint, then remove all but one of the older ones; blocks.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; earlier checkpoints are untouched.
@@ -148,32 +147,33 @@ def save_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     place = folder / f"{snapshot.description.updates:012d}"
     partial = folder / f".{place.name}.{os.getpid()}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # in a container a killed process and its successor share a number
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed process that had this id, as in a container
         partial.mkdir(parents=True)
-        _write(partial / TENSORS, snapshot.data)
-        _write(partial / DESCRIPTION, orjson.dumps(asdict(snapshot.description), option=orjson.OPT_INDENT_2))
-        if place.exists():  # the same count of updates, saved before: the newer write replaces it
+        _write_file(partial / TENSORS, snapshot.data)
+        _write_file(partial / DESCRIPTION, orjson.dumps(asdict(snapshot.description), option=orjson.OPT_INDENT_2))
+        if place.exists():  # saved before with the same count of updates
             shutil.rmtree(place)
         partial.rename(place)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    older = [other for other in _places(folder) if other < place]  # a newer one was not whole, or it had been loaded
+    older = [other for other in _finished(folder) if other < place]  # a newer one is broken, else it had been loaded
     for old in older[KEPT - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return place
 
 
 def load_checkpoint(folder: Path, learner: Learner, network: str, spec: ReplaySpec) -> bool:
-    """Go on from the newest checkpoint that is whole; False where there is none. Removes half-written ones; blocks.
+    """Load the newest whole checkpoint into ``learner`` and remove partial ones; blocks.
+
+    Returns:
+        Whether there was a whole checkpoint; if not, ``learner`` is unchanged.
 
     Raises:
-        MismatchError: it is of another game, network or shape.
+        MismatchError: the checkpoint belongs to another game, network or shape.
     """
-    for partial in folder.glob(".*"):
-        if _PARTIAL.fullmatch(partial.name):
-            shutil.rmtree(partial, ignore_errors=True)
-    for place in _places(folder):
+    _remove_partial(folder)
+    for place in _finished(folder):
         loaded = _read(place)
         if loaded is None:
             continue
@@ -187,26 +187,34 @@ def load_checkpoint(folder: Path, learner: Learner, network: str, spec: ReplaySp
             _restore(learner, tensors)
         except (RuntimeError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise MismatchError(f"checkpoint {place} is of another {network} network: {reason}") from None
+            raise MismatchError(
+                f"checkpoint {place} is of another {network} network: {reason}; learning does not start"
+            ) from None
         learner.updates = description.updates
         return True
     return False
 
 
-def _places(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first."""
+def _remove_partial(folder: Path) -> None:
+    for partial in folder.glob(".*"):
+        if _PARTIAL.fullmatch(partial.name):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Return the finished checkpoints, newest first."""
     if not folder.is_dir():
         return []
-    return sorted((place for place in folder.iterdir() if _PLACE.fullmatch(place.name)), reverse=True)
+    return sorted((place for place in folder.iterdir() if _FINISHED.fullmatch(place.name)), reverse=True)
 
 
 def _read(place: Path) -> tuple[Checkpoint, dict[str, Tensor]] | None:
-    """Read one checkpoint; None, with a warning, where it is not whole: the one before is tried then."""
+    """Read one checkpoint; if it is broken, log a warning and return None."""
     try:
-        description = _ADAPTER.validate_json(_bounded(place / DESCRIPTION, _MAX_DESCRIPTION_BYTES))
-        data = _bounded(place / TENSORS, _MAX_TENSOR_BYTES)
+        description = _ADAPTER.validate_json(_read_bytes(place / DESCRIPTION, _MAX_DESCRIPTION_BYTES))
+        data = _read_bytes(place / TENSORS, _MAX_TENSOR_BYTES)
         if _digest(description, data) != description.sha256:
-            raise ValueError("its SHA-256 is another's")  # noqa: TRY301  # one place says what was wrong
+            raise ValueError("its SHA-256 does not match its content")  # noqa: TRY301  # logged below with the others
         return description, safetensors.torch.load(data)
     except (OSError, ValueError, SettingsError, SafetensorError) as error:
         _log.warning("checkpoint_skipped", path=str(place), reason=str(error).splitlines()[0])
@@ -217,13 +225,13 @@ def _digest(description: Checkpoint, data: bytes) -> str:
     return hashlib.sha256(orjson.dumps(asdict(replace(description, sha256=""))) + data).hexdigest()
 
 
-def _bounded(path: Path, limit: int) -> bytes:
+def _read_bytes(path: Path, limit: int) -> bytes:
     if (size := path.stat().st_size) > limit:
         raise ValueError(f"{path.name} has {size:,} bytes, expected at most {limit:,}")
     return path.read_bytes()
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -241,18 +249,18 @@ def _tensors(learner: Learner) -> Iterator[tuple[str, Tensor]]:
 
 
 def _restore(learner: Learner, tensors: dict[str, Tensor]) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
+    def section(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    learner.online.load_state_dict(part("online."))
-    learner.target.load_state_dict(part("target."))
+    learner.online.load_state_dict(section("online."))
+    learner.target.load_state_dict(section("target."))
     optimizer = learner.optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     parameters = list(learner.online.parameters())
-    for name, tensor in part("adam.").items():
+    for name, tensor in section("adam.").items():
         index, _, field = name.partition(".")
         parameter = parameters[int(index)]
-        # the fused optimiser steps through raw memory: moments must lie there as their parameter does
+        # the fused optimiser walks raw memory, so moments need the memory layout of their parameter
         alike = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
         state.setdefault(int(index), {})[field] = alike
     learner.optimizer.load_state_dict({**optimizer, "state": state})

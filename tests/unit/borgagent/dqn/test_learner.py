@@ -83,8 +83,8 @@ def loss_of(online: QNetwork, target: QNetwork, batch: Tensors) -> tuple[Tensor,
 def test_loss_td_errors_and_q_values_are_as_computed_by_hand() -> None:
     online: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     target: Any = Table([[10.0, 20.0], [30.0, 40.0]])
-    # obs 0, action 1: q 2; next 1: online prefers 0, worth 30: goal 1 + 0.1 * 30 = 4, error 2, Huber 1.5
-    # obs 1, action 0: q 3; terminated: goal 2.5, error -0.5, Huber 0.125
+    # obs 0, action 1: q 2; next 1: online prefers 0, worth 30: target 1 + 0.1 * 30 = 4, error 2, Huber 1.5
+    # obs 1, action 0: q 3; terminated: target 2.5, error -0.5, Huber 0.125
     batch = (
         pixel([0, 1]),
         pixel([1, 0]),
@@ -99,7 +99,7 @@ def test_loss_td_errors_and_q_values_are_as_computed_by_hand() -> None:
     assert loss.item() == pytest.approx((1.0 * 1.5 + 0.4 * 0.125) / 2)
 
 
-def test_no_gradient_flows_through_the_goal() -> None:
+def test_no_gradient_flows_through_the_td_target() -> None:
     online: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     target: Any = Table([[1.0, 2.0], [3.0, 0.0]])
     one = torch.ones(1)
@@ -276,7 +276,7 @@ def test_centring_changes_both_networks_to_the_mean_image() -> None:
 def test_weights_taken_over_are_played_and_valued_with() -> None:
     learner, other = learner_of(seed=0), learner_of(seed=1)
     other.train(batch_of())
-    learner.take_weights(other.weights())
+    learner.load_weights(other.weights())
     assert same(learner.online, other.target)
     assert same(learner.target, other.target)
 

@@ -39,7 +39,7 @@ def assemble(assembler: NStepAssembler, episode: Episode) -> list[Transition]:
     found: list[Transition] = []
     steps = len(episode.rewards)
     for step, reward in enumerate(episode.rewards):
-        found += assembler.reach(episode.obs(step), episode.value(step))
+        found += assembler.observe(episode.obs(step), episode.value(step))
         assembler.add(episode.obs(step), episode.action(step), episode.q(step), reward)
     return found + assembler.end(episode.obs(steps), None if episode.terminated else episode.value(steps))
 
@@ -80,7 +80,7 @@ def test_a_transition_is_given_as_soon_as_its_successor_is_known() -> None:
     assembler, episode = NStepAssembler(2, GAMMA), Episode(1, [0.0] * 5, terminated=True)
     given_at = []
     for step in range(5):
-        given_at.append(len(assembler.reach(episode.obs(step), 0.0)))
+        given_at.append(len(assembler.observe(episode.obs(step), 0.0)))
         assembler.add(episode.obs(step), 0, 0.0, 0.0)
     assert given_at == [0, 0, 1, 1, 1]
 

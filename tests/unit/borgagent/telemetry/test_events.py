@@ -22,7 +22,7 @@ QUIET_EVENT = {name: QUIET[name] for name in AgentReported.model_fields}
 
 def test_a_run_that_ends_as_asked_is_told_from_begin_to_end(state: AgentState, publisher: FakePublisher) -> None:
     with publish_run(publisher, state, CPU, ADDRESS):  # type: ignore[arg-type]  # a fake
-        state.acting.take(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=12)]))
+        state.acting.count(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=12)]))
         state.membership.number = 1  # type: ignore[misc]  # a fake
     (number, started), (_, ended) = publisher.published
     assert number == 1
@@ -76,7 +76,7 @@ def test_the_reason_of_an_end_is_the_line_the_process_leaves(error: BaseExceptio
 
 
 def test_each_episode_is_told_with_what_it_came_to_and_where_the_agent_stood(state: AgentState) -> None:
-    state.acting.take(Rollout(steps=100, episodes=[Episode(0.0, 50, truncated=False, ended_at=60)]))
+    state.acting.count(Rollout(steps=100, episodes=[Episode(0.0, 50, truncated=False, ended_at=60)]))
     state.acting.epsilon = 0.25
     episodes = [Episode(3.0, 40, truncated=False, ended_at=11), Episode(-2.5, 41, truncated=True, ended_at=30)]
     rollout = Rollout(steps=32, episodes=episodes)

@@ -36,7 +36,7 @@ def test_an_agent_that_has_just_begun_shows_no_value_that_there_is_not(state: Ag
 
 def test_an_actors_metrics_are_its_state_at_the_scrape(state: AgentState) -> None:
     episodes = [Episode(float(number), 9, truncated=False, ended_at=1) for number in range(30)]
-    state.acting.take(Rollout(steps=300, episodes=episodes))
+    state.acting.count(Rollout(steps=300, episodes=episodes))
     state.acting.epsilon, state.acting.weights_version, state.acting.pause_s = 0.5, 8, 1.25
     state.acting.weights_at_s = time.monotonic() - 2.0
     found = scrape(state)
@@ -52,7 +52,7 @@ def test_an_actors_metrics_are_its_state_at_the_scrape(state: AgentState) -> Non
         "borg_agent_corrupt_transitions_total": 2.0,
         "borg_run_agents": 3.0,
     }
-    state.acting.take(Rollout(steps=5))
+    state.acting.count(Rollout(steps=5))
     assert scrape(state)["borg_agent_steps_total"] == 305.0
 
 
@@ -75,7 +75,7 @@ def test_a_number_that_changes_changes_the_label(state: AgentState) -> None:
 
 
 def test_every_figure_of_the_events_but_rates_has_a_metric(state: AgentState) -> None:
-    state.acting.take(Rollout(steps=1, episodes=[Episode(0.0, 9, truncated=False, ended_at=1)] * 20))
+    state.acting.count(Rollout(steps=1, episodes=[Episode(0.0, 9, truncated=False, ended_at=1)] * 20))
     state.acting.weights_at_s = time.monotonic()
     state.learning = LearningProgress(updates=40, resumed_at=30)
     figures = [*AgentReported.figures().values(), *LearnerReported.figures().values()]

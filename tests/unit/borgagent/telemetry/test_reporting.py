@@ -66,10 +66,10 @@ def reporter(clock: Clock, redis: FakeRedis, state: AgentState, publisher: FakeP
 
 
 def test_rates_are_over_the_time_since_the_report_before(reporter: Reporter, clock: Clock, state: AgentState) -> None:
-    state.acting.take(Rollout(steps=100))
+    state.acting.count(Rollout(steps=100))
     clock.now_s += 2.0
     assert reporter.measure().steps_per_s == pytest.approx(50.0)
-    state.acting.take(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=3)]))
+    state.acting.count(Rollout(steps=30, episodes=[Episode(1.0, 9, truncated=False, ended_at=3)]))
     state.acting.pause_s += 0.25
     clock.now_s += 1.0
     report = reporter.measure()
@@ -82,7 +82,7 @@ def test_a_report_has_what_the_agent_its_run_and_its_memory_have_come_to(
     reporter: Reporter, clock: Clock, state: AgentState
 ) -> None:
     episodes = [Episode(float(number), 9, truncated=False, ended_at=1) for number in range(20)]
-    state.acting.take(Rollout(steps=400, episodes=episodes))
+    state.acting.count(Rollout(steps=400, episodes=episodes))
     state.acting.epsilon, state.acting.weights_version = 0.25, 7
     state.acting.weights_at_s = time.monotonic() - 1.5
     clock.now_s += 1.0
@@ -151,7 +151,7 @@ async def test_an_agent_is_ready_while_it_works_and_redis_takes_its_reports(
         async with anyio.create_task_group() as group:
             group.start_soon(reporter.keep_ready, health)
             await becomes(ready=False)  # it has not begun to play
-            state.acting.take(Rollout(steps=1))
+            state.acting.count(Rollout(steps=1))
             await becomes(ready=True)
             clock.now_s += 3.5
             await becomes(ready=False)
@@ -176,7 +176,7 @@ async def test_reports_are_published_at_their_own_pace_while_redis_hangs_and_the
             group.start_soon(reporter.publish)
             group.start_soon(reporter.write)
             for number in range(1, 6):
-                state.acting.take(Rollout(steps=1))
+                state.acting.count(Rollout(steps=1))
                 while len(publisher.published) < number:  # noqa: ASYNC110  # a fake has no event for it
                     await anyio.sleep(0.001)
             assert redis.taken == []
