@@ -1,4 +1,4 @@
-"""A borg that was started, and what can be seen of it from outside."""
+"""A ``borg up`` process, and what a test sees of it from outside."""
 
 import os
 import re
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass
 class Borg:
-    """A borg that was started, and what can be seen of it."""
+    """A ``borg up`` that was started, and its folder."""
 
     process: subprocess.Popen[str]
     runs: Path
@@ -39,15 +39,15 @@ class Borg:
     def output(self) -> str:
         return (self.runs.parent / f"output-{self.process.pid}").read_text()
 
-    async def ended(self, limit_s: float = STARTS_S) -> int:
-        await wait_for(lambda: self.process.poll() is not None, limit_s)
+    async def ended(self) -> int:
+        await wait_for(lambda: self.process.poll() is not None)
         return self.process.returncode
 
     async def writes(self, pattern: str) -> None:
         await wait_for(lambda: re.search(pattern, self.output()) is not None)
 
     async def children(self, count: int) -> dict[int, str]:
-        """Wait for so many children past their leash; their command lines."""
+        """Wait for this many children, each running its own program by then, and return their command lines."""
 
         def look() -> dict[int, str]:
             found = children_of(self.process.pid)
@@ -57,11 +57,11 @@ class Borg:
         return await to_thread.run_sync(look)
 
     async def serving(self) -> None:
-        """Wait until the Valkey of this start, not of one before, has its socket."""
+        """Wait until the Valkey of this start, not of an earlier one, has its socket."""
         await wait_for(lambda: "unixsocket" in self.config() and Path(self.option("unixsocket")).exists())
 
     async def ready(self, agents: int) -> None:
-        """Wait until so many agents have been ready in all, restarts included."""
+        """Wait until ``agents`` agents have become ready, counting each restart."""
         await self.serving()
         await self.wait_count("agents-ready", agents)
 
@@ -101,7 +101,7 @@ Start = Callable[..., Borg]
 
 
 def children_of(parent: int) -> dict[int, str]:
-    """Command lines of a process's living children, by number."""
+    """Return the command lines of a process's living children, by process id."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -114,7 +114,7 @@ def children_of(parent: int) -> dict[int, str]:
 
 
 def alive(pid: int) -> bool:
-    """Say whether a process lives; an orphan may linger as a zombie."""
+    """Return whether a process is running; an ended orphan may remain as a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -133,8 +133,8 @@ async def wait_counted(redis: Redis, key: str, least: int) -> None:
             await anyio.sleep(LOOK_S)
 
 
-async def wait_for(condition: Callable[[], bool], limit_s: float = STARTS_S) -> None:
-    with anyio.fail_after(limit_s):
+async def wait_for(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(STARTS_S):
         while not await to_thread.run_sync(condition):  # noqa: ASYNC110  # another process makes it true
             await anyio.sleep(LOOK_S)
 

@@ -1,10 +1,10 @@
-"""Programs that the tests of ``borg up`` run: borg with another agent, and what such an agent begins with."""
+"""Programs for the tests of ``borg up``: a driver that runs borg with stand-ins, and the code that stand-ins share."""
 
-# Borg as it is, with real agents.
+# The real borg, with real agents.
 BORG = "from borgcli.main import main; main()"
 
-# Runs borg with another program as its agent, the first argument; with monitor.py and logshipper.py of the working
-# directory, where there are any.
+# Runs borg with the program named by the first argument as its agent, and with monitor.py and logshipper.py of the
+# working directory if they exist.
 DRIVER = """
 import os, signal, sys
 from dataclasses import replace
@@ -42,7 +42,7 @@ supervisor.run_up = lambda plan, display: run_up(
 main.main()
 """
 
-# What every agent of these tests begins with: it can write a report and hears SIGTERM.
+# The start of every stand-in agent: it can write a report, and drains on SIGTERM.
 AGENT = """
 import json, os, signal, sys, time
 from redis import Redis
@@ -69,7 +69,7 @@ signal.signal(signal.SIGTERM, drain)
 """
 PLAYS = "report()\nredis.incr('agents-ready')\nsignal.pause()\n"
 
-# An agent that says something at its very end.
+# An agent that publishes an event while it drains.
 SAYS_LAST = """
 def drain(*_):
     redis.xadd("borg:{" + run + ":r0}:events:training_log", {"v": "{}"})
@@ -78,7 +78,7 @@ def drain(*_):
 signal.signal(signal.SIGTERM, drain)
 """
 
-# What every monitor and logshipper of these tests begins with.
+# The start of every stand-in monitor and logshipper.
 HELPER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -97,7 +97,7 @@ redis.incr(name + "-ready")
 """
 WATCHES = "signal.pause()\n"
 
-# A logshipper that takes its time.
+# A slow logshipper.
 SHIPS = """
 stream, group = "borg:{" + run + ":r0}:events:training_log", "borg-logshipper"
 if not redis.exists(stream) or not redis.xinfo_groups(stream):

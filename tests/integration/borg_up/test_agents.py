@@ -1,4 +1,4 @@
-"""The same with real agents, on the small pixel game."""
+"""``borg up`` with real agents, on the small pixel game."""
 
 import signal
 import sys
@@ -28,7 +28,7 @@ def learner_updates(seen: Seen) -> int:
 
 
 async def see(borg: Borg, condition: Callable[[Seen], bool]) -> Seen:
-    """Wait until the reports of this start and the memory are as wanted."""
+    """Wait until ``condition`` holds for this start's reports and the memory, and return them."""
     await borg.serving()
     children = set()
     async with borg.redis() as redis:
@@ -44,7 +44,7 @@ async def see(borg: Borg, condition: Callable[[Seen], bool]) -> Seen:
 
 async def test_catch_is_learnt_by_two_agents_and_a_resumed_run_goes_on_where_it_was(start: Start) -> None:
     borg = await begin(start, None, *CATCH, "--until-return", "0.5")
-    assert await borg.ended(STARTS_S) == 0
+    assert await borg.ended() == 0
     assert "the mean return over the newest 20 episodes is" in await read(borg.output)
     assert (await read(lambda: read_record(borg.folder))).state.startswith("the mean return")
 
@@ -80,7 +80,7 @@ async def test_what_an_agent_refuses_is_borgs_error_in_one_line(
     start: Start, tmp_path: Path, arguments: tuple[str, ...], code: int, text: str
 ) -> None:
     borg = await begin(start, None, "--agents", "1", *arguments)
-    assert await borg.ended(STARTS_S) == code
+    assert await borg.ended() == code
     output = await read(borg.output)
     assert "Traceback" not in output
     await borg.writes(text)

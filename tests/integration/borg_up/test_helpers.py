@@ -1,4 +1,4 @@
-"""The monitor and the logshipper of a run, played by stand-ins."""
+"""Stand-ins for a run's monitor and logshipper."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Hire = Callable[[str, str], None]
 
 @pytest.fixture
 def hire(tmp_path: Path) -> Hire:
-    """Puts a program in the place of the monitor or the logshipper; there is none before."""
+    """Write the program that runs as the monitor or the logshipper; without it neither is started."""
 
     def write(name: str, program: str) -> None:
         (tmp_path / f"{name}.py").write_text(HELPER + program)
