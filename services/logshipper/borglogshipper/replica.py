@@ -1,6 +1,6 @@
-"""A replica's name: the host's name and the lowest number that no other process here holds.
+"""A replica's name: the host's name and the lowest number that no other process on this machine holds.
 
-The name is the same after a restart, so the log knows the replica again at once. The kernel gives the number back when
+The name stays the same across a restart, so the log recognizes the replica at once. The kernel frees the number when
 the process ends, even by SIGKILL.
 """
 
@@ -20,10 +20,10 @@ MAX_REPLICAS = 64  # on one machine
 
 @contextmanager
 def claim_name(group: str) -> Iterator[str]:
-    """Hold a name for the time of the block.
+    """Hold a name within the block.
 
     Raises:
-        BorgError: all are taken, or the lock files cannot be made.
+        BorgError: all names are taken, or the lock files cannot be created.
     """
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:60] or "host"
     for number in range(1, MAX_REPLICAS + 1):

@@ -26,8 +26,8 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
     """Ship until ``intake`` is cancelled, then finish what was read; or only check the configuration.
 
     Raises:
-        EventLogError: the log is absent, refuses us, or did not take a dead letter.
-        SettingsError: a URL is wrong.
+        EventLogError: the log cannot be reached, refuses us, or did not accept a dead letter.
+        SettingsError: a URL is invalid.
     """
     if settings.check_config:
         await check(settings)
@@ -54,10 +54,10 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
 
 
 async def check(settings: LogshipperSettings) -> None:
-    """Verify log and store, and say on standard output what was found.
+    """Check the event log and the store, and describe both on standard output.
 
     Raises:
-        BorgError: one of them is not there, refuses us, or does not fit.
+        BorgError: one of them cannot be reached, refuses us, or is incompatible.
     """
     sys.stdout.write(f"event log: {await check_log(settings.events, settings.group)}\n")
     async with open_store(settings.store, settings.store_url) as store:
@@ -66,10 +66,10 @@ async def check(settings: LogshipperSettings) -> None:
 
 @asynccontextmanager
 async def claim_member(settings: LogshipperSettings) -> AsyncIterator[str]:
-    """Hold this replica's name in its group; files are locked and unlocked in a worker thread.
+    """Hold this replica's name in its group; a worker thread locks and unlocks the files.
 
     Raises:
-        BorgError: all names are taken, or the lock files cannot be made.
+        BorgError: all names are taken, or the lock files cannot be created.
     """
     if settings.member is not None:
         yield settings.member
