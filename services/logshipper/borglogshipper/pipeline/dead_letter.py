@@ -1,4 +1,4 @@
-"""A dead letter: a record that can never be indexed, with its origin and the reason."""
+"""Dead letters: records that can never be stored, each with its origin and the reason."""
 
 import base64
 import codecs
@@ -12,18 +12,18 @@ from borgcore.events.schema import SCHEMA_VERSION
 from borglogshipper.pipeline.record import Refused, origin_id
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
-MAX_VALUE_BYTES = 100_000  # of the record's value: escaped, it still fits Kafka's default limit of a megabyte
+MAX_VALUE_BYTES = 100_000  # of the record's value; even escaped it stays below Kafka's default limit of a megabyte
 
 
 def encode_dead_letter(refused: Refused) -> bytes:
     """Encode a dead letter; the same record always gets the same event_id.
 
-    Text is kept as ``value``, other bytes as ``value_base64``; a long value is cut, and its origin tells where the
-    whole record is.
+    Text is kept as ``value``, other bytes as ``value_base64``; a long value is truncated, and the origin says where to
+    find the whole record.
     """
     origin, value, reason = refused
     digest = hashlib.sha256(value or b"").hexdigest()
-    letter = {
+    dead_letter = {
         "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{origin_id(origin)} {digest}")),
         "event": "record_refused",
@@ -37,7 +37,7 @@ def encode_dead_letter(refused: Refused) -> bytes:
         "size_bytes": len(value or b""),
         "truncated": len(value or b"") > MAX_VALUE_BYTES,
     }
-    return orjson.dumps(letter | _value(value))
+    return orjson.dumps(dead_letter | _value(value))
 
 
 def _value(value: bytes | None) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Track which records are done: a position may be committed once everything before it is done as well."""
+"""Track which records are done: a position may be committed once everything up to it is done."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -13,7 +13,7 @@ class Span:
 
     partition: Partition
     upto: Position
-    """Position of the last one."""
+    """Position of the last record."""
     records: int
     done: bool = False
 
@@ -25,17 +25,17 @@ class Offsets:
         self._open: dict[Partition, deque[Span]] = {}
         self._due: dict[Partition, Position] = {}
         self.entered = 0
-        """Records under way, or done but behind others that are."""
+        """Records under way, or done but behind others under way."""
 
     def begin(self, partition: Partition, upto: Position, records: int) -> Span:
-        """Add records that were read, in the order of their partition."""
+        """Add records as they are read; call it in the order of their partition."""
         span = Span(partition, upto, records)
         self._open.setdefault(partition, deque()).append(span)
         self.entered += records
         return span
 
     def finish(self, spans: Iterable[Span]) -> None:
-        """Mark them done: every record is in the store or in ``dead_letter``."""
+        """Mark spans as done: every record is in the store or in ``dead_letter``."""
         for span in spans:
             span.done = True
             waiting = self._open.get(span.partition, ())
@@ -55,7 +55,7 @@ class Offsets:
                 del self._due[partition]
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Remove partitions that another member owns now; spans of theirs that finish later are ignored."""
+        """Remove partitions that another member owns now; their spans are ignored if they finish later."""
         for partition in partitions:
             self.entered -= sum(span.records for span in self._open.pop(partition, ()))
             self._due.pop(partition, None)

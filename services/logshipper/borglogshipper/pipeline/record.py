@@ -17,7 +17,7 @@ from borglogshipper.stores.store import Documents
 _is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _is_utc_time = re.compile(r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z").fullmatch
 _LINE_BREAKS = bytes.maketrans(b"\n\r", b"  ")  # in valid JSON they occur only between tokens
-_FIRST_YEAR, _LAST_YEAR = 2000, 2099  # one index per month: a producer's wrong clock must not create a million of them
+_FIRST_YEAR, _LAST_YEAR = 2000, 2099  # one index per month: a producer's wrong clock must not create millions
 
 
 class Origin(NamedTuple):
@@ -60,8 +60,8 @@ class RecordBatch:
 
     def pick(self, rows: list[int]) -> "RecordBatch":
         """Return the documents at these rows, in this order, without the refused records."""
-        foreign = {place for place, row in enumerate(rows) if row in self.foreign}
-        originals = {place: self.originals[row] for place, row in enumerate(rows) if row in self.originals}
+        foreign = {new_row for new_row, row in enumerate(rows) if row in self.foreign}
+        originals = {new_row: self.originals[row] for new_row, row in enumerate(rows) if row in self.originals}
         documents = self.documents.pick(rows)
         origins = [self.origins[row] for row in rows]
         return RecordBatch(documents, origins, foreign, originals, size_bytes=sum(map(len, documents.bodies)))
@@ -71,7 +71,7 @@ class RecordBatch:
         return Refused(self.origins[row], self.originals.get(row, self.documents.bodies[row]), reason)
 
     def rename(self, row: int) -> bool:
-        """Give a document whose id is taken an id that includes its digest; return False if it has that already."""
+        """Add its digest to the id of a document whose id is taken; return False if the id has it already."""
         digest = hashlib.sha256(self.documents.bodies[row]).hexdigest()[:32]
         before, self.documents.ids[row] = self.documents.ids[row], f"{origin_id(self.origins[row])}-{digest}"
         return self.documents.ids[row] != before
@@ -98,7 +98,7 @@ class RecordReader:
         for position, time_ms, value in zip(chunk.positions, chunk.times_ms, chunk.values, strict=True):
             origin = Origin(chunk.partition, position, time_ms)
             if value is None or len(value) > max_bytes:
-                found = "it has no value" if value is None else f"it has {len(value)} bytes, {max_bytes} are the limit"
+                found = "it has no value" if value is None else f"it has {len(value)} bytes, the limit is {max_bytes}"
                 batch.refuse(origin, value, found)
                 continue
             try:
@@ -147,12 +147,12 @@ class RecordReader:
         try:
             record = orjson.loads(value)
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"it is no JSON: {error}") from None
+            raise ValueError(f"it is not JSON: {error}") from None
         if not isinstance(record, dict):
-            raise ValueError(f"it is no JSON object but {type(record).__name__}")  # noqa: TRY004  # one kind of refusal
+            raise ValueError(f"it is not a JSON object but {type(record).__name__}")  # noqa: TRY004  # one kind of refusal
         depth = _depth(record)
         if depth > self._max_depth:
-            raise ValueError(f"it is nested {depth} deep, {self._max_depth} is the limit")
+            raise ValueError(f"it is nested {depth} deep, the limit is {self._max_depth}")
         return record
 
 
@@ -166,7 +166,7 @@ def _depth(value: object) -> int:
 
 
 def _time_of(record: dict[str, Any], origin: Origin) -> datetime:
-    """Return the time that chooses a record's index: its own, or else the time the log received it."""
+    """Return the time that selects a record's index: its own, or else the time the log received it."""
     stamp = record.get("@timestamp", origin.time_ms)
     try:
         if isinstance(stamp, str):
@@ -175,7 +175,7 @@ def _time_of(record: dict[str, Any], origin: Origin) -> datetime:
         else:
             at = datetime.fromtimestamp(stamp / 1000, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
-        raise ValueError("its @timestamp is no ISO 8601 date and no Unix time in milliseconds") from None
+        raise ValueError("its @timestamp is neither an ISO 8601 date nor a Unix time in milliseconds") from None
     if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise ValueError(f"its @timestamp lies in the year {at.year}, outside {_FIRST_YEAR} to {_LAST_YEAR}")
     return at

@@ -21,11 +21,11 @@ from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.settings import LogshipperSettings
 
 IDLE_S = 1.0  # one wait for records
-KEEP_S = 1.0  # between two calls that keep the membership while reading pauses
+KEEP_S = 1.0  # between fetches that keep the membership while reading is paused
 REPORT_PERIOD_S = 10.0
-MAX_AHEAD = 1_000_000  # records read but not committed: behind one that is held, memory must not grow without limit
-DRAIN_SHARE = 0.6  # of the grace: for batches under way
-COMMIT_SHARE = 0.1  # of the grace: for the last commit; the rest is for closing while the log is away
+MAX_AHEAD = 1_000_000  # records read but not committed: one that is held must not let memory grow without limit
+DRAIN_SHARE = 0.6  # of the grace period, for batches under way
+COMMIT_SHARE = 0.1  # of the grace period, for the last commit; the rest is for closing while the log is down
 _log = structlog.get_logger()
 
 
@@ -39,7 +39,7 @@ class _Gathered:
 
 
 class Shipper:
-    """Ships until ``intake`` is cancelled, then finishes what was read, as far as the grace allows."""
+    """Ships until ``intake`` is cancelled, then finishes the records it has read, within the grace period."""
 
     _consumer: Consumer
     _delivery: Delivery
@@ -63,7 +63,7 @@ class Shipper:
         """Ship; see the class.
 
         Raises:
-            EventLogError: the log refuses us, was away for too long, or did not take a dead letter.
+            EventLogError: the log refuses us, was down for too long, or did not accept a dead letter.
         """
         self._consumer = consumer
         async with anyio.create_task_group() as commits:
@@ -78,7 +78,7 @@ class Shipper:
                 self._send_all()
                 await self._drain()
                 deliveries.cancel_scope.cancel()
-            commits.cancel_scope.cancel()  # a commit that waits for the log would use up the time of the last one
+            commits.cancel_scope.cancel()  # a commit that waits for the log would use up the time for the last one
         await self._commit_last()
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
@@ -121,9 +121,9 @@ class Shipper:
         self._gathered = _Gathered()
 
     async def _wait_for_slot(self) -> None:
-        """Wait until a batch may be sent; one may always be if none is under way.
+        """Wait until a batch may be sent, which is at once if none is under way.
 
-        Reading pauses meanwhile, membership in the group does not.
+        Reading is paused meanwhile; fetches keep the membership in the group.
         """
         paused, in_flight = False, self._settings.batch.in_flight
         try:
@@ -147,7 +147,7 @@ class Shipper:
             self._send_next()
 
     def _send_next(self) -> None:
-        if self._ready:  # unless a revocation has sent it
+        if self._ready:  # false if a revocation has sent it
             self._under_way += 1
             self._deliveries.start_soon(self._ship, self._ready.popleft())
 
@@ -184,7 +184,7 @@ class Shipper:
                 await self._consumer.commit(due)
             except EventLogError as error:
                 if not self._commit_failed:
-                    _log.warning("commit_failed", reason=str(error), consequence="it is tried again")
+                    _log.warning("commit_failed", reason=str(error), consequence="it is retried")
                 self._commit_failed = True
             else:
                 self._commit_failed = False
@@ -195,7 +195,7 @@ class Shipper:
             await self._commit()
         if left := self._offsets.due():
             _log.warning(
-                "positions_left", partitions=len(left), consequence="what is stored is read again, not doubled"
+                "positions_left", partitions=len(left), consequence="their records are read again, and stored only once"
             )
 
     async def _report_regularly(self, publisher: Publisher) -> None:
@@ -204,7 +204,7 @@ class Shipper:
             await anyio.sleep(REPORT_PERIOD_S)
             try:
                 progress.lag = await self._consumer.lag()
-            except EventLogError:  # the reader reports that the log is away
+            except EventLogError:  # the reader reports that the log is down
                 continue
             publisher.publish(
                 ShipperReported(

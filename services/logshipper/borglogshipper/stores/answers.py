@@ -21,7 +21,7 @@ _OK, _CREATED, _BAD_REQUEST, _TIMEOUT, _CONFLICT, _TOO_LARGE, _TOO_MANY = 200, 2
 _SERVER_ERROR = 500
 _BLOCK = "cluster_block_exception"
 _NO_ERRORS, _CREATED_ITEM = b'{"errors":false,"items":[', b'{"create":{"status":201}}'
-_MENDABLE_TYPES = frozenset(
+_FIXABLE_TYPES = frozenset(
     {
         "index_closed_exception",
         "invalid_alias_name_exception",
@@ -33,12 +33,12 @@ _MENDABLE_TYPES = frozenset(
     }
 )
 """Types of a status 400 that concern the index or the cluster, not the document."""
-_is_mendable_reason = re.compile(
+_is_fixable_reason = re.compile(
     r"maximum [a-z ]*shards open"  # the limit of open shards, as a type of its own in newer servers
     r"|^no write index is defined for alias"
     r"|^pipeline with id \[.*\] does not exist"
     r"|^number of documents in "  # a shard is full
-    r"|^failed to parse mapping"  # of a template, as the index was to be created
+    r"|^failed to parse mapping"  # of a template, while creating the index
     r"|^index \[.*\] (?:is closed|has been closed)",
     re.IGNORECASE,
 ).search
@@ -46,10 +46,10 @@ _is_mendable_reason = re.compile(
 
 
 def read_verdicts(answer: bytes, indices: Sequence[str], prefix: str, where: str) -> dict[int, Verdict]:
-    """Judge the items of a ``_bulk`` answer, one for each of ``indices``; in the store their names have ``prefix``.
+    """Judge the items of a ``_bulk`` answer, one per index of ``indices``, which have ``prefix`` in the store.
 
     Raises:
-        StoreBusyError: it is not such an answer, so it is unknown what was stored.
+        StoreBusyError: it is not an answer to ``_bulk``, so it is unknown what was stored.
     """
     if answer.startswith(_NO_ERRORS) and answer.endswith(b"]}") and answer.count(_CREATED_ITEM) == len(indices):
         return {}  # not parsed: that would cost twice as much as everything else done for a document here
@@ -68,7 +68,7 @@ def read_verdicts(answer: bytes, indices: Sequence[str], prefix: str, where: str
         }
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise StoreBusyError(
-            f"{where} answered with what is no answer to _bulk: {_one_line(answer)}; all is sent again"
+            f"{where} answered _bulk with something else: {_one_line(answer)}; all documents are sent again"
         ) from None
 
 
@@ -76,10 +76,10 @@ def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
     if status == _CONFLICT:
         return Verdict(Outcome.PRESENT)
     kind, reason = ("", "") if error is None else (str(error.get("type", "")), str(error.get("reason", "")))
-    if _is_passing(status, kind):
+    if _is_temporary(status, kind):
         outcome = Outcome.BUSY
     elif status == _TOO_LARGE or (
-        status == _BAD_REQUEST and kind not in _MENDABLE_TYPES and not _is_mendable_reason(reason)
+        status == _BAD_REQUEST and kind not in _FIXABLE_TYPES and not _is_fixable_reason(reason)
     ):
         outcome = Outcome.REFUSED
     else:
@@ -90,7 +90,7 @@ def _judge(status: int, error: Mapping[str, Any] | None, index: str) -> Verdict:
 def read_error(status: int, body: object, where: str) -> BorgError:
     """Return the error for an answer to a whole request."""
     text, error = f"{where} answered {status} {_describe(body)}", _find_error(body)
-    if _is_passing(status, error.get("type") if isinstance(error, dict) else None):
+    if _is_temporary(status, error.get("type") if isinstance(error, dict) else None):
         return StoreBusyError(text)
     if status == _TOO_LARGE:
         return StoreTooLargeError(text)
@@ -99,7 +99,7 @@ def read_error(status: int, body: object, where: str) -> BorgError:
     return StoreHeldError(text)  # or a proxy's 400, which no document causes
 
 
-def _is_passing(status: int, kind: object) -> bool:
+def _is_temporary(status: int, kind: object) -> bool:
     """Return whether it may succeed later; a 429 for a full disk will not, because the disk blocks the index."""
     return status == _TIMEOUT or status >= _SERVER_ERROR or (status == _TOO_MANY and kind != _BLOCK)
 

@@ -1,4 +1,4 @@
-"""The store in Elasticsearch: one ``_bulk`` request for each write, one index for each topic and month."""
+"""The store in Elasticsearch: one ``_bulk`` request per write, one index per topic and month."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -69,9 +69,9 @@ class ElasticStore:
             version = str(found["version"]["number"])
             major = int(version.partition(".")[0])
         except (ValueError, KeyError, TypeError):
-            raise StoreHeldError(f"{self._where} does not answer as an Elasticsearch does; expected one") from None
+            raise StoreHeldError(f"{self._where} is not Elasticsearch: its answer to GET / names no version") from None
         if major != MAJOR:
-            raise StoreHeldError(f"{self._where} is {version}; a version {MAJOR} is needed")
+            raise StoreHeldError(f"{self._where} is {version}, expected version {MAJOR}")
         return f"Elasticsearch {version} at {self._address}, {await self._check_privileges()}"
 
     async def prepare(self) -> None:
@@ -105,7 +105,7 @@ class ElasticStore:
         try:
             await self._send("POST", _BULK, self._heads[index][1:] + b'none"}}\n0\n', _NDJSON)
         except (StoreRefusedError, StoreTooLargeError):
-            raise StoreHeldError(f"{refusal}; it refuses a request without documents, too") from None
+            raise StoreHeldError(f"{refusal}; it also refuses a request without documents") from None
 
     async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
         """Fetch documents by one ``_mget`` request, see :meth:`.Store.read`."""
@@ -116,7 +116,7 @@ class ElasticStore:
         try:
             found = [self._source(document) for document in _parse(answer)["docs"]]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise StoreBusyError(f"{self._where} answered with what is no answer to _mget; it is asked again") from None
+            raise StoreBusyError(f"{self._where} answered _mget with something else; it is asked again") from None
         if len(found) != len(wanted):
             raise StoreBusyError(f"{self._where} answered for {len(found)} of {len(wanted)} ids; it is asked again")
         return found
@@ -134,7 +134,7 @@ class ElasticStore:
         wanted = {"cluster": self._cluster_privileges, "index": [{"names": patterns, "privileges": privileges}]}
         try:
             answer = await self._send("POST", _HAS_PRIVILEGES, orjson.dumps(wanted), _JSON)
-        except StoreRefusedError:  # the server does not know the path
+        except StoreRefusedError:  # security is off: the path does not exist
             return "security is off"
         try:
             found = _parse(answer)
@@ -146,13 +146,13 @@ class ElasticStore:
                     missing.append(f"{pattern}:{' or '.join(_MAKE_PRIVILEGES)}")
             user = str(found["username"])
         except (ValueError, KeyError, TypeError):
-            raise StoreBusyError(f"{self._where} does not say which privileges are granted") from None
+            raise StoreBusyError(f"{self._where} does not name the granted privileges") from None
         if missing:
             raise StoreHeldError(f"{self._where} does not grant {user}: {', '.join(missing)}; all are needed")
         return f"as {user}"
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Send a request that only the server's state can make fail."""
+        """Send a request that can fail only for the server's state."""
         try:
             return await self._send(method, path, body, _JSON)
         except (StoreRefusedError, StoreTooLargeError) as error:
@@ -163,7 +163,7 @@ class ElasticStore:
             response = await self._client.perform_request(method, path, body=body, headers=headers)
         except UnsupportedProductError as error:
             raise StoreHeldError(
-                f"{self._where} is something else: it answered {error.meta.status} without naming its product"
+                f"{self._where} is not Elasticsearch: it answered {error.meta.status} without naming its product"
             ) from None
         except ApiError as error:
             raise read_error(error.status_code, error.body, self._where) from None
@@ -178,7 +178,7 @@ class ElasticStore:
 
 @asynccontextmanager
 async def open_elastic(settings: StoreSettings, address: Address) -> AsyncIterator[ElasticStore]:
-    """Open the store for the time of the block.
+    """Open the store for the block.
 
     Raises:
         SettingsError: the certificate file is wrong.

@@ -26,7 +26,7 @@ ResultT = TypeVar("ResultT")
 
 
 class SqliteStore:
-    """Documents in a SQLite file; one worker thread at a time has the connection."""
+    """Documents in a SQLite file; one worker thread at a time uses the connection."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,8 +72,8 @@ class SqliteStore:
         if not self._path.exists():
             parent = next(parent for parent in self._path.absolute().parents if parent.exists())
             if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-                raise StoreHeldError(f"{self._where} cannot be made: {parent} is no folder that we may write to")
-            return f"SQLite {version} at {self._path}, to be made"
+                raise StoreHeldError(f"{self._where} cannot be created: {parent} is not a folder we may write to")
+            return f"SQLite {version} at {self._path}, to be created"
         connection = self._connect("rw")
         try:
             self._check_version(connection)
@@ -91,7 +91,7 @@ class SqliteStore:
         connection = self._connect("rwc")
         try:
             self._check_version(connection)
-            self._keep_log(connection)
+            self._enable_wal(connection)
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(CREATE_TABLE)
             connection.execute(f"PRAGMA user_version = {USER_VERSION}")
@@ -124,12 +124,14 @@ class SqliteStore:
                 "another program"
             )
         if version == 0 and used:
-            raise StoreHeldError(f"{self._where} is another program's database, expected one of events or none")
+            raise StoreHeldError(f"{self._where} is another program's database, expected one of events or no file")
 
-    def _keep_log(self, connection: sqlite3.Connection) -> None:
+    def _enable_wal(self, connection: sqlite3.Connection) -> None:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
-            raise StoreHeldError(f"{self._where} has journal mode {mode}, expected a file system that allows wal")
+            raise StoreHeldError(
+                f"{self._where} has journal mode {mode}, expected wal, which its file system does not support"
+            )
         connection.execute("PRAGMA synchronous = FULL")
 
     def _identity(self) -> tuple[int, int] | None:
@@ -151,7 +153,7 @@ class SqliteStore:
                 try:
                     document = body.decode()
                 except UnicodeDecodeError as error:
-                    verdicts[row] = Verdict(Outcome.REFUSED, f"{index}: the document is no UTF-8: {error}")
+                    verdicts[row] = Verdict(Outcome.REFUSED, f"{index}: the document is not UTF-8: {error}")
                     continue
                 if not insert(_INSERT, (event_id, index.rpartition("-")[0], document)).rowcount:
                     verdicts[row] = Verdict(Outcome.PRESENT)
@@ -170,7 +172,7 @@ class SqliteStore:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):  # what was written is committed
+            with suppress(sqlite3.Error):  # finished writes are committed
                 connection.close()
 
 

@@ -12,7 +12,7 @@ class Outcome(Enum):
     """The outcome for a document that was not newly stored."""
 
     PRESENT = "present"
-    """A document with this id is there already (409)."""
+    """A document with this id exists already (409)."""
     REFUSED = "refused"
     """It can never be stored (400)."""
     BUSY = "busy"
@@ -73,18 +73,18 @@ class Store(Protocol):
     """Stores documents; writing one again under its id changes nothing."""
 
     async def check(self) -> str:
-        """Verify address, credentials and version; returns the store in words, such as "Elasticsearch 8.19.21 at …".
+        """Verify address, credentials and version; return a description, such as "Elasticsearch 8.19.21 at …".
 
         Raises:
-            StoreBusyError: it is not there.
-            StoreHeldError: it refuses us, or is of a version that does not fit.
+            StoreBusyError: it does not answer.
+            StoreHeldError: it refuses us, or its version is not supported.
         """
 
     async def prepare(self) -> None:
-        """Install what documents need (index templates, tables); doing so again changes nothing.
+        """Install what documents need (index templates, tables); repeating it changes nothing.
 
         Raises:
-            StoreBusyError: it is not there now.
+            StoreBusyError: it does not answer.
             StoreHeldError: it refuses us.
         """
 

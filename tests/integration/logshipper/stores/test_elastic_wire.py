@@ -86,17 +86,21 @@ async def test_credentials_are_sent_and_never_said(sink: Sink, settings: dict[st
         (
             Answer(200, b"<html>Sign in</html>", HTML),
             StoreHeldError,
-            "is something else: it answered 200 without naming",
+            "is not Elasticsearch: it answered 200 without naming",
         ),
         (
             Answer(200, b"<html>Sign in</html>", PRODUCT | HTML),
             StoreBusyError,
-            "answered with what is no answer to _bulk",
+            "answered _bulk with something else",
         ),
-        (Answer(200, b'{"took":1}'), StoreBusyError, """no answer to _bulk: '{"took":1}'; all is sent again"""),
-        (Answer(200, b"\x00\xff" * 9), StoreBusyError, "answered with what is no answer to _bulk"),
-        (Answer(200, b""), StoreBusyError, "answered with what is no answer to _bulk: ''"),
-        (Answer(200, CREATED[:40]), StoreBusyError, "answered with what is no answer to _bulk"),
+        (
+            Answer(200, b'{"took":1}'),
+            StoreBusyError,
+            """_bulk with something else: '{"took":1}'; all documents are sent again""",
+        ),
+        (Answer(200, b"\x00\xff" * 9), StoreBusyError, "answered _bulk with something else"),
+        (Answer(200, b""), StoreBusyError, "answered _bulk with something else: ''"),
+        (Answer(200, CREATED[:40]), StoreBusyError, "answered _bulk with something else"),
         (
             Answer(200, b'{"errors":false,"items":[{"create":{"status":201}}]}'),
             StoreBusyError,
@@ -134,8 +138,8 @@ async def test_an_answer_to_the_whole_request_is_said_with_address_status_and_re
     ("second", "kind", "text"),
     [
         (Answer(200, b'{"errors":true,"items":[{"create":{"status":400}}]}'), StoreRefusedError, "400 t: r"),
-        (Answer(400, REFUSAL), StoreHeldError, "400 t: r; it refuses a request without documents, too"),
-        (Answer(413), StoreHeldError, "400 t: r; it refuses a request without documents, too"),
+        (Answer(400, REFUSAL), StoreHeldError, "400 t: r; it also refuses a request without documents"),
+        (Answer(413), StoreHeldError, "400 t: r; it also refuses a request without documents"),
         (Answer(400, b"<html>Bad Request</html>", HTML), StoreHeldError, "400 '<html>Bad Request</html>'"),
         (Answer(401, b'{"error":{"type":"t","reason":"r"}}'), StoreHeldError, "401 t: r"),
         (Answer(503, b"", {}), StoreBusyError, "503 ''"),
@@ -200,9 +204,9 @@ async def test_items_are_judged_one_by_one(scripted: Store, sink: Sink) -> None:
     ("answer", "text"),
     [
         (Answer(body=b'{"docs":[]}'), "answered for 0 of 1 ids; it is asked again"),
-        (Answer(body=b'{"docs":[{"found":true}]}'), "answered with what is no answer to _mget; it is asked again"),
-        (Answer(body=b"{}"), "answered with what is no answer to _mget; it is asked again"),
-        (Answer(body=b"<html>"), "answered with what is no answer to _mget; it is asked again"),
+        (Answer(body=b'{"docs":[{"found":true}]}'), "answered _mget with something else; it is asked again"),
+        (Answer(body=b"{}"), "answered _mget with something else; it is asked again"),
+        (Answer(body=b"<html>"), "answered _mget with something else; it is asked again"),
     ],
 )
 async def test_what_is_no_answer_to_a_look_is_asked_again(

@@ -36,7 +36,7 @@ def delivery(store: FakeStore, consumer: FakeConsumer, progress: ShippingProgres
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Every wait, none of which takes any time."""
+    """Record every wait; none takes any time."""
     seen: list[float] = []
 
     async def sleep(delay_s: float) -> None:

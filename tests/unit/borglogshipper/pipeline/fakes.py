@@ -1,4 +1,4 @@
-"""A store, a log and a publisher without servers, and records as the tests here make them."""
+"""Fakes of store, log and publisher, and records to ship."""
 
 import uuid
 from collections import deque
@@ -23,7 +23,7 @@ BUSY, HELD = Verdict(Outcome.BUSY, "answered 429"), Verdict(Outcome.HELD, "train
 
 
 def event_of(**fields: object) -> bytes:
-    """An event as our own publisher writes it."""
+    """Return an event as our own publisher writes it."""
     return orjson.dumps({"@timestamp": STAMP, "event_id": str(uuid.uuid4()), "event": "made"} | fields)
 
 
@@ -39,7 +39,7 @@ def batch_of(*values: bytes | None, reader: RecordReader | None = None, first: i
 
 
 class FakeStore:
-    """Keeps documents; the next writes and reads can be scripted: an error, or verdicts for some places."""
+    """Keeps documents; the next writes and reads can be scripted: an error, or verdicts for some rows."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], bytes] = {}
@@ -49,7 +49,7 @@ class FakeStore:
         self.asked: list[str] = []
         self.written: list[list[str]] = []
         self.blind = False
-        """Shows no document to a reader."""
+        """Readers find no document."""
         self.under_way = self.most_under_way = 0
 
     async def check(self) -> str:
@@ -98,7 +98,7 @@ class FakeStore:
 
 
 class FakeConsumer:
-    """Hands out what was put into it; keeps commits and dead letters."""
+    """Returns the chunks put into it; keeps commits and dead letters."""
 
     def __init__(self, *chunks: Chunk) -> None:
         self.chunks = deque(chunks)
@@ -106,7 +106,7 @@ class FakeConsumer:
         self.fetch_errors: deque[Exception] = deque()
         self.commits: list[dict[Partition, Position]] = []
         self.commit_errors: deque[Exception] = deque()
-        self.letters: list[bytes] = []
+        self.dead_letters: list[bytes] = []
         self.dead_letter_errors: deque[Exception] = deque()
         self.paused = False
         self.pauses = 0
@@ -157,7 +157,7 @@ class FakeConsumer:
         await anyio.lowlevel.checkpoint()
         if self.dead_letter_errors:
             raise self.dead_letter_errors.popleft()
-        self.letters.extend(dead_letters)
+        self.dead_letters.extend(dead_letters)
 
     async def lag(self) -> int:
         await anyio.lowlevel.checkpoint()
@@ -165,7 +165,7 @@ class FakeConsumer:
 
 
 class FakePublisher:
-    """Keeps what was published."""
+    """Keeps published events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

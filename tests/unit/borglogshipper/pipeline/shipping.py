@@ -1,4 +1,4 @@
-"""A whole shipper over a fake log and a fake store, and how the tests here wait for it."""
+"""A shipper over a fake log and a fake store, and a way to wait for it."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ LOOK_S = 0.002
 
 
 class GatedStore(FakeStore):
-    """Writes of documents that hold a word wait until its gate is opened."""
+    """Writes of documents that contain a word wait until its gate is opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class GatedStore(FakeStore):
 
 
 class Ship:
-    """A shipper with all that is around it."""
+    """A shipper with its fakes."""
 
     def __init__(self, *, grace_s: float = 10.0, commit_period_s: float = 0.01, **batch: Any) -> None:
         self.settings = LogshipperSettings(
@@ -73,7 +73,7 @@ class Ship:
 
 @asynccontextmanager
 async def shipping(ship: Ship) -> AsyncIterator[None]:
-    """Ship within the block; at its end the intake is cancelled, and what was read drains."""
+    """Ship within the block; at its end the intake is cancelled, and the records read are drained."""
     with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(ship.run)
@@ -81,7 +81,7 @@ async def shipping(ship: Ship) -> AsyncIterator[None]:
             ship.intake.cancel()
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Look until something is so; the block around it bounds that."""
-    while not is_so():  # noqa: ASYNC110  # what is looked at sets no event
+async def until(condition: Callable[[], object]) -> None:
+    """Poll until the condition holds; the caller bounds the time."""
+    while not condition():  # noqa: ASYNC110  # the condition sets no event
         await anyio.sleep(LOOK_S)

@@ -23,7 +23,7 @@ async def deliver(delivery: Delivery, *values: bytes | None, first: int = 0) -> 
 
 
 def letters_of(consumer: FakeConsumer) -> dict[int, str]:
-    found = [orjson.loads(letter) for letter in consumer.letters]
+    found = [orjson.loads(letter) for letter in consumer.dead_letters]
     return {letter["position"]: letter["reason"] for letter in found}
 
 
@@ -82,7 +82,7 @@ async def test_a_store_that_is_away_gets_the_whole_batch_again_and_is_prepared_b
     await deliver(delivery, b"poison", *values)
     assert store.asked == ["write", "prepare", "write", "prepare", "write"]
     assert store.bodies() == values
-    assert len(consumer.letters) == 1
+    assert len(consumer.dead_letters) == 1
     assert progress == ShippingProgress(
         shipped=2, retried=4, dead_letters=1, batches=1, size_bytes=sum(map(len, values))
     )
@@ -140,7 +140,7 @@ async def test_a_held_store_is_a_fault_that_names_the_index_until_it_is_mended(
     assert seen == [(False, {"store": "training_log-2026.11 is read-only"})] * 20
     assert (health.ready, health.faults) == (True, {})
     assert sorted(store.bodies()) == sorted(values)
-    assert consumer.letters == []
+    assert consumer.dead_letters == []
     assert [said["event"] for said in logs] == ["store_held", "store_regained"]
 
 

@@ -23,7 +23,7 @@ async def deliver(delivery: Delivery, *values: bytes | None) -> None:
 
 
 def letters_of(consumer: FakeConsumer) -> dict[int, str]:
-    found = [orjson.loads(letter) for letter in consumer.letters]
+    found = [orjson.loads(letter) for letter in consumer.dead_letters]
     return {letter["position"]: letter["reason"] for letter in found}
 
 
@@ -38,7 +38,7 @@ async def test_what_the_reader_refused_is_dead_lettered_and_counts_for_nothing_e
     assert progress == ShippingProgress(shipped=1, dead_letters=2, batches=1, size_bytes=len(value))
     [said] = logs
     assert (said["event"], said["records"], said["of"]) == ("records_refused", 2, 3)
-    assert said["first"].startswith("training_log-0-0: it is no JSON")
+    assert said["first"].startswith("training_log-0-0: it is not JSON")
 
 
 async def test_a_batch_of_refused_records_alone_never_asks_the_store(
@@ -46,7 +46,7 @@ async def test_a_batch_of_refused_records_alone_never_asks_the_store(
 ) -> None:
     await deliver(delivery, b"1", b"2")
     assert store.asked == []
-    assert len(consumer.letters) == progress.dead_letters == 2
+    assert len(consumer.dead_letters) == progress.dead_letters == 2
 
 
 async def test_a_document_that_the_store_refuses_is_dead_lettered_as_it_came_with_the_reason(
@@ -55,7 +55,7 @@ async def test_a_document_that_the_store_refuses_is_dead_lettered_as_it_came_wit
     good, pretty = event_of(), b'{\n"a":1}'
     store.answers.append({1: REFUSED})
     await deliver(delivery, good, pretty)
-    [letter] = map(orjson.loads, consumer.letters)
+    [letter] = map(orjson.loads, consumer.dead_letters)
     assert (letter["position"], letter["value"], letter["reason"]) == (1, pretty.decode(), REFUSED.reason)
     assert progress == ShippingProgress(shipped=1, dead_letters=1, batches=1, size_bytes=len(good))
 
@@ -66,7 +66,7 @@ async def test_a_dead_letter_is_retried_while_the_log_may_come_back(
     consumer.dead_letter_errors += [EventLogError("away")] * 3
     await deliver(delivery, b"poison", event_of())
     assert len(waits) == 3
-    assert len(consumer.letters) == progress.dead_letters == 1
+    assert len(consumer.dead_letters) == progress.dead_letters == 1
 
 
 async def test_without_its_dead_letters_a_batch_is_not_done(

@@ -70,7 +70,7 @@ async def test_a_twin_that_is_never_shown_is_no_busy_loop(
     assert 1 < store.asked.count("read") <= len(waits) + 1
     assert [said["event"] for said in logs] == ["store_busy"]
     assert not health.ready
-    assert consumer.letters == []
+    assert consumer.dead_letters == []
 
 
 @pytest.mark.parametrize(

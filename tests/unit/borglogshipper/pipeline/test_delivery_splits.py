@@ -48,7 +48,7 @@ async def test_a_request_that_is_too_large_goes_in_parts_and_a_giant_is_dead_let
     with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
     assert store.bodies() == [value for value in values if value is not giant]
-    [letter] = map(orjson.loads, consumer.letters)
+    [letter] = map(orjson.loads, consumer.dead_letters)
     assert (letter["position"], letter["value"], letter["reason"]) == (6, giant.decode(), "answered 413")
     size_bytes = sum(map(len, store.bodies()))
     assert progress == ShippingProgress(shipped=9, dead_letters=1, batches=1, size_bytes=size_bytes)
@@ -61,7 +61,7 @@ async def test_a_refused_request_is_split_until_those_to_blame_are_found(
     values = [event_of(text="poison" if row in bad else "fine") for row in range(16)]
     with anyio.fail_after(HANG_S):
         await delivery.deliver(batch_of(*values))
-    assert [orjson.loads(letter)["position"] for letter in consumer.letters] == bad
+    assert [orjson.loads(letter)["position"] for letter in consumer.dead_letters] == bad
     assert store.bodies() == [value for row, value in enumerate(values) if row not in bad]
     assert (progress.shipped, progress.dead_letters, progress.batches) == (16 - len(bad), len(bad), 1)
     if len(bad) == 1:

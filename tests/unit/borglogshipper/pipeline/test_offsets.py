@@ -13,7 +13,7 @@ partitions = st.sampled_from([LOG, OTHER])
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Beside the offsets a plain list per partition of what was read, and whether it is done."""
+    """Compare the offsets with a plain list per partition of records read, and whether each is done."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -99,23 +99,23 @@ def test_an_event_id_that_is_no_uuid_is_not_made_an_id(event_id: object) -> None
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"null", "no JSON object but NoneType"),
-        (b"[1]", "no JSON object but list"),
-        (b"7", "no JSON object but int"),
-        (b'"text"', "no JSON object but str"),
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b"{}{}", "no JSON"),
-        (b'{"a":NaN}', "no JSON"),
-        (b'{"a":Infinity}', "no JSON"),
-        (b'{"a":-Infinity}', "no JSON"),
-        (b'{"a":1e999}', "no JSON"),
-        (b'{"a":"\xff"}', "no JSON"),
-        (b'{"a":"\xed\xa0\x80"}', "no JSON"),
-        (b'{"a":"\\ud800"}', "no JSON"),
-        (b'{"\\udfff":1}', "no JSON"),
-        (b"\xef\xbb\xbf{}", "no JSON"),
-        (b'{"a":"\n"}', "no JSON"),
+        (b"null", "not a JSON object but NoneType"),
+        (b"[1]", "not a JSON object but list"),
+        (b"7", "not a JSON object but int"),
+        (b'"text"', "not a JSON object but str"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"{}{}", "not JSON"),
+        (b'{"a":NaN}', "not JSON"),
+        (b'{"a":Infinity}', "not JSON"),
+        (b'{"a":-Infinity}', "not JSON"),
+        (b'{"a":1e999}', "not JSON"),
+        (b'{"a":"\xff"}', "not JSON"),
+        (b'{"a":"\xed\xa0\x80"}', "not JSON"),
+        (b'{"a":"\\ud800"}', "not JSON"),
+        (b'{"\\udfff":1}', "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"a":"\n"}', "not JSON"),
         (None, "no value"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_record_is_refused_above_the_limit_of_bytes_alone() -> None:
     raw = event_of()
     at_the_limit = raw[:-1] + b" " * (MAX_BYTES - len(raw)) + b"}"
     assert batch_of(at_the_limit).documents.bodies == [at_the_limit]
-    assert only_refusal(batch_of(at_the_limit + b" ")) == "it has 1001 bytes, 1000 are the limit"
+    assert only_refusal(batch_of(at_the_limit + b" ")) == "it has 1001 bytes, the limit is 1000"
 
 
 @pytest.mark.parametrize("line_break", [b"\n", b"\r\n", b"\r"])

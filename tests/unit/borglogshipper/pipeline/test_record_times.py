@@ -1,4 +1,4 @@
-"""When a record happened, which chooses its index."""
+"""The time of a record, which selects its index."""
 
 import orjson
 import pytest
@@ -76,7 +76,7 @@ def test_a_time_that_is_none_is_refused_whether_its_day_is_known_or_not(stamp: o
     batch_of(event_of(), reader=reader)
     again = batch_of(record, reader=reader)
     assert only_refusal(first) == only_refusal(again)
-    assert "no ISO 8601 date" in only_refusal(first)
+    assert "neither an ISO 8601 date" in only_refusal(first)
 
 
 def test_a_record_without_a_time_gets_the_one_at_which_it_was_written() -> None:

@@ -1,4 +1,4 @@
-"""Reading, gathering, batches in flight, commits and reports, where nothing is stopped or taken away."""
+"""Reading, gathering, batches in flight, commits and reports of a shipper that is not disturbed."""
 
 import orjson
 import pytest
@@ -46,7 +46,7 @@ async def test_a_batch_that_is_not_full_waits_for_more_records() -> None:
 async def test_the_time_that_a_batch_waits_begins_with_its_first_record() -> None:
     ship = Ship(records=2, linger_s=LONG_S)
     async with shipping(ship):
-        ship.shipper._gathered.began_s -= 2 * LONG_S  # as if there had been none for long
+        ship.shipper._gathered.began_s -= 2 * LONG_S  # as if it had been created long ago
         ship.consumer.put(chunk_of(event_of()))
         await until(lambda: not ship.consumer.chunks)
         ship.consumer.put(chunk_of(event_of(), first=1))
@@ -61,7 +61,7 @@ async def test_a_batch_that_is_not_full_leaves_when_its_time_is_over() -> None:
         await until(lambda: ship.consumer.committed == {LOG: 0})
         ship.consumer.put(chunk_of(b"poison", first=1))
         await until(lambda: ship.consumer.committed == {LOG: 1})
-    assert len(ship.consumer.letters) == 1
+    assert len(ship.consumer.dead_letters) == 1
 
 
 async def test_no_request_has_more_records_than_allowed() -> None:
@@ -82,8 +82,8 @@ async def test_a_chunk_of_many_bytes_is_cut(giant: int) -> None:
     sizes = {orjson.loads(value)["event_id"]: len(value) for value in values}
     assert len(ship.store.written) > 5
     assert all(sum(sizes[event_id] for event_id in ids[:-1]) < 1_000 for ids in ship.store.written)
-    assert len(ship.store.kept) + len(ship.consumer.letters) == 50
-    assert len(ship.consumer.letters) == (7 if giant == 2_500 else 0)
+    assert len(ship.store.kept) + len(ship.consumer.dead_letters) == 50
+    assert len(ship.consumer.dead_letters) == (7 if giant == 2_500 else 0)
 
 
 async def test_no_more_batches_than_allowed_are_under_way_and_reading_pauses_without_leaving_the_group(

@@ -1,4 +1,4 @@
-"""What a shipper does with what it has read when it loses partitions, or meets a log that is away."""
+"""A shipper that loses partitions, or whose log is down."""
 
 import random
 
@@ -29,7 +29,7 @@ async def test_partitions_that_are_taken_away_are_finished_committed_and_forgott
         ship.consumer.put(chunk_of(event_of(slow=1), b"poison"))
         await until(lambda: ship.shipper._offsets.unfinished() == 2)
         group.start_soon(revoke)
-        await until(lambda: ship.consumer.letters)
+        await until(lambda: ship.consumer.dead_letters)
         assert not done.is_set()
         gate.set()
         await done.wait()
@@ -104,7 +104,7 @@ async def test_without_a_place_for_dead_letters_it_ends_and_commits_nothing_behi
             ship.consumer.put(chunk_of(event_of(), event_of(), event_of(slow=1), event_of(), b"poison", event_of()))
             await ship.ended.wait()
     assert ship.consumer.committed.get(LOG, -1) in {-1, 1}
-    assert ship.consumer.letters == []
+    assert ship.consumer.dead_letters == []
 
 
 async def test_a_log_that_is_away_for_too_long_ends_it() -> None:
@@ -134,7 +134,7 @@ async def test_whatever_the_store_answers_every_record_ends_once_in_the_store_or
                 revocations += 1
         await until(lambda: ship.consumer.committed.get(LOG) == 299)
     assert revocations
-    letters = [orjson.loads(letter)["position"] for letter in ship.consumer.letters]
+    letters = [orjson.loads(letter)["position"] for letter in ship.consumer.dead_letters]
     assert len(set(letters)) == len(letters)
     assert len(ship.store.kept) + len(letters) == 300
     stored_ids = {event_id for _, event_id in ship.store.kept}

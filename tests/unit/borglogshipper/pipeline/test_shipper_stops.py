@@ -1,4 +1,4 @@
-"""What a shipper that is stopped does with what it has read, whether store and log are there or not."""
+"""A shipper that is stopped, with store and log up or down."""
 
 import time
 from collections.abc import Mapping
@@ -55,9 +55,9 @@ async def test_a_drain_ends_within_the_grace_though_the_store_does_not_answer(er
                 await until(lambda: ship.shipper._offsets.unfinished() == 2)
             began_s = time.monotonic()
         took_s = time.monotonic() - began_s
-    assert took_s > 0.1  # the share of the grace that a drain has; the errors alone would last longer than a test may
+    assert took_s > 0.1  # the drain's share of the grace period; the errors alone would outlast the test
     assert ship.consumer.committed == {LOG: 1}
-    assert ship.consumer.letters == []
+    assert ship.consumer.dead_letters == []
     events = [said["event"] for said in logs]
     assert "records_left" in events
     assert "store_regained" not in events

@@ -122,8 +122,8 @@ def test_an_answer_for_more_or_fewer_documents_is_no_answer(items: list[dict[str
 def test_what_is_no_answer_to_bulk_leaves_it_open_what_was_stored(text: bytes) -> None:
     with pytest.raises(StoreBusyError) as unclear:
         read_verdicts(text, [INDEX], "", WHERE)
-    assert str(unclear.value).startswith(f"{WHERE} answered with what is no answer to _bulk: '")
-    assert str(unclear.value).endswith("'; all is sent again")
+    assert str(unclear.value).startswith(f"{WHERE} answered _bulk with something else: '")
+    assert str(unclear.value).endswith("'; all documents are sent again")
 
 
 @pytest.mark.parametrize(

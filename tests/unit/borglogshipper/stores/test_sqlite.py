@@ -14,7 +14,7 @@ from .files import INDEX, events, reader
 
 
 async def test_nothing_is_made_before_the_first_use_nor_by_a_check(store: SqliteStore, path: Path) -> None:
-    assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}, to be made"
+    assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}, to be created"
     assert not path.parent.exists()
     await store.prepare()
     assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}"
@@ -66,7 +66,7 @@ async def test_a_document_that_is_no_text_is_refused_and_the_others_are_stored(s
     verdicts = await store.write(documents)
     assert list(verdicts) == [1]
     assert verdicts[1].outcome is Outcome.REFUSED
-    assert verdicts[1].reason.startswith(f"{INDEX}: the document is no UTF-8: ")
+    assert verdicts[1].reason.startswith(f"{INDEX}: the document is not UTF-8: ")
     assert await store.read([INDEX] * 3, ["a", "b", "c"]) == [documents.bodies[0], None, documents.bodies[2]]
 
 

@@ -64,7 +64,7 @@ async def test_another_programs_database_is_held_and_left_alone(store: SqliteSto
     for call in (store.check, store.prepare):
         with pytest.raises(StoreHeldError) as held:
             await call()
-        assert str(held.value) == f"SQLite file {path} is another program's database, expected one of events or none"
+        assert str(held.value) == f"SQLite file {path} is another program's database, expected one of events or no file"
 
 
 async def test_a_file_that_is_no_database_is_held_and_left_alone(store: SqliteStore, path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_a_path_where_no_file_can_be_is_held(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with anyio.fail_after(HANG_S):
         async with open_sqlite(tmp_path / "file/events.sqlite") as store:
-            with pytest.raises(StoreHeldError, match=r"cannot be made: .*/file is no folder that we may write to"):
+            with pytest.raises(StoreHeldError, match=r"cannot be created: .*/file is not a folder we may write to"):
                 await store.check()
             with pytest.raises(StoreHeldError, match=r"events.sqlite cannot be used: File exists: .*/file$"):
                 await store.prepare()
