@@ -50,7 +50,7 @@ def test_every_preset_fits_the_settings(name: str) -> None:
     settings = AgentSettings.load(["--game", game, "--preset", name])
     assert settings.learner.batch_size == PRESETS[name]["learner"]["batch_size"]
     assert settings.replay.capacity == PRESETS[name]["replay"]["capacity"]
-    assert settings.actor.gamma == 0.99  # a preset leaves the rest of a section alone
+    assert settings.actor.gamma == 0.99  # a preset leaves the other settings of a section as they are
 
 
 def test_command_line_over_environment_over_file_over_preset_over_default(
@@ -68,10 +68,10 @@ def test_command_line_over_environment_over_file_over_preset_over_default(
     settings = AgentSettings.load([*arguments, "--learner.batch-size", "67"])
     assert settings.learner.batch_size == 67
     assert settings.learner.target_rate == 0.65
-    assert settings.learner.learning_rate == 1e-3  # the preset's, still
+    assert settings.learner.learning_rate == 1e-3  # from the preset
 
 
-def test_game_and_preset_are_heard_from_environment_and_file_too(
+def test_the_preset_follows_a_game_from_the_file_and_a_preset_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "borg.toml"

@@ -86,7 +86,7 @@ async def act(  # noqa: PLR0917  # started by a task group, which passes argumen
             while not await wait_for_turn():
                 pass
         progress.epsilon, weights_version = epsilon(), progress.weights_version
-        with anyio.CancelScope(shield=True):  # ends with the chunk and the push stage, which outlives this one
+        with anyio.CancelScope(shield=True):  # for one chunk; the push stage outlives this one
             rollout = await to_thread.run_sync(actor.play, actor.chunk_steps, progress.epsilon, limiter=limiter)
             record(rollout, weights_version)
             if rollout.transitions:
@@ -116,7 +116,7 @@ async def follow(redis: Redis, key: str, actor: Actor, progress: ActingProgress)
                 refused = False
         except CorruptDataError as error:
             if not refused:
-                _log.warning("weights_refused", reason=str(error))
+                _log.warning("weights_refused", reason=str(error), consequence="the weights in use stay")
             refused = True
         await anyio.sleep(FOLLOW_PERIOD_S)
 

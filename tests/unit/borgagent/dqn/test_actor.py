@@ -1,4 +1,4 @@
-"""Each transition is compared with what the environment showed, recorded from beneath the actor."""
+"""Transitions, compared with a record of what the environment returned to the actor."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,13 +23,13 @@ GAMMA = 0.9
 
 @dataclass
 class Copy:
-    """One copy's episodes: the observations shown, the actions given, the rewards received."""
+    """One copy's episodes: observations, actions and rewards."""
 
     obs: list[list[NDArray[np.uint8]]] = field(default_factory=list)
     actions: list[list[int]] = field(default_factory=list)
     rewards: list[list[float]] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
-    losses: list[list[int]] = field(default_factory=list)  # how many steps were played when a life was gone
+    losses: list[list[int]] = field(default_factory=list)  # steps played when a life was lost
 
     def begin(self, obs_SHW: NDArray[np.uint8]) -> None:
         self.losses.append([])
@@ -39,7 +39,7 @@ class Copy:
 
 
 class Recorder:
-    """The environment, taking notes."""
+    """Records what an environment is given and returns."""
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
         self.num_envs = envs.num_envs
@@ -88,7 +88,7 @@ def actor_of(game: str, view: EnvironmentSettings, settings: ActorSettings, seed
 
 
 def expected(copy: Copy, actions_A: NDArray[np.int64], settings: ActorSettings) -> list[tuple[Any, ...]]:
-    """What transitions a copy's steps give, by the definition: obs, next obs, action, reward, discount, k."""
+    """The transitions that a copy's steps give by definition: obs, next obs, action, reward, discount, k."""
     found = []
     for index, (obs, actions, rewards) in enumerate(zip(copy.obs, copy.actions, copy.rewards, strict=True)):
         ended = copy.ends[index] if index < len(copy.ends) else None
@@ -149,7 +149,7 @@ def together(chunks: list[Rollout]) -> Rollout:
 
 
 def settle(actor: Actor) -> Rollout:
-    """Let the actor value its newest observation too, without a step: what was waiting for that is completed."""
+    """Complete the transitions that wait for the value of the newest observation, without a step."""
     rollout = Rollout()
     with torch.inference_mode():
         q_NA = actor.network(torch.from_numpy(actor._obs_NSHW)).numpy()
@@ -200,7 +200,7 @@ def test_breakouts_lost_lives_end_what_counts_but_not_the_episode(terminal: bool
 
 
 class Paying:
-    """One copy of a game that pays 5 and takes 7, then ends; shows one pixel."""
+    """One copy of a game of one pixel with rewards 5 and -7, after which the episode ends."""
 
     num_envs = 1
 
@@ -225,7 +225,7 @@ def test_rewards_are_clipped_for_learning_and_true_in_the_return() -> None:
     assert [transition.reward for transition in rollout.transitions] == [1.0, -1.0, 1.0, -1.0]
     assert [episode.score for episode in rollout.episodes] == [-2.0, -2.0]
     assert [episode.steps for episode in rollout.episodes] == [2, 2]
-    assert [episode.ended_at for episode in rollout.episodes] == [2, 4]  # resets are no steps
+    assert [episode.ended_at for episode in rollout.episodes] == [2, 4]  # resets do not count as steps
     assert rollout.steps == 5  # two of seven were resets
 
 

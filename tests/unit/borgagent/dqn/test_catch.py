@@ -9,7 +9,7 @@ LEFT, STAY, RIGHT = np.int64(0), np.int64(1), np.int64(2)
 
 
 def ball_and_paddle(board: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> tuple[int, int]:
-    """Columns of the ball, which is above the lowest row, and of the paddle, which is in it."""
+    """The columns of the ball, above the lowest row, and of the paddle, in the lowest row."""
     return int(board[0, :-1].max(axis=0).argmax()), int(board[0, -1].argmax())
 
 

@@ -84,7 +84,7 @@ def test_an_atari_episode_is_truncated_after_its_most_frames() -> None:
         assert not terminated.any()
         if truncated.all():
             ends.append(step)
-    assert ends == [10, 21]  # frame skip 4; one step goes into the reset
+    assert ends == [10, 21]  # frame skip 4; one step is the reset
 
 
 def test_atari_rewards_are_not_clipped() -> None:

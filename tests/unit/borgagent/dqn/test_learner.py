@@ -213,16 +213,16 @@ def test_where_compiling_fails_training_is_eager_and_nothing_is_left_of_the_try(
     assert same(learner.online, untried.online)
 
 
-@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # the compiler takes its time, the more so on busy cores
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # compiling takes long on busy cores
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
-@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
+@pytest.mark.filterwarnings("default")  # torch's compiler emits warnings
 def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> None:
     settings = EAGER.model_copy(update={"compile": "auto", "precision": "float32"})
     compiled, eager = learner_of(settings), learner_of()
     assert compiled.compile(batch_of()) is None
     assert compiled._loss is not td_loss
     assert same(compiled.online, eager.online)
-    with torch.compiler.set_stance("fail_on_recompile"):  # it would stop training for as long as the first time
+    with torch.compiler.set_stance("fail_on_recompile"):  # compiling again would hold training up
         for seed in range(5):
             mine, others = compiled.train(batch_of(seed)), eager.train(batch_of(seed))
             np.testing.assert_allclose(mine.td_error_B, others.td_error_B, rtol=1e-4, atol=1e-5)
@@ -236,7 +236,7 @@ def test_the_compiled_train_step_equals_the_eager_one_and_is_compiled_once() -> 
 @pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH")
 @pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16")
-@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
+@pytest.mark.filterwarnings("default")  # torch's compiler emits warnings
 def test_compiled_on_a_processor_with_bfloat16_the_step_uses_it_and_stays_near_the_eager_one() -> None:
     compiled, eager = learner_of(EAGER.model_copy(update={"compile": "auto"})), learner_of()
     assert compiled.compile(batch_of()) is None

@@ -33,7 +33,7 @@ def test_under_autocast_small_advantages_are_not_rounded_away() -> None:
     for head, bias in (("value", [1.0]), ("advantage", [0.0, 0.001, 0.002])):
         network.state_dict()[f"{head}.2.weight"].zero_()
         network.state_dict()[f"{head}.2.bias"].copy_(torch.tensor(bias))
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):  # which has steps of 0.0078 at 1
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):  # its resolution near 1 is 0.0078
         q_BA = network(frames_of("tiny", batch=1))
     torch.testing.assert_close(q_BA, torch.tensor([[0.999, 1.0, 1.001]]), rtol=0.0, atol=1e-6)
 

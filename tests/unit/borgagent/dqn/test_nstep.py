@@ -45,7 +45,7 @@ def assemble(assembler: NStepAssembler, episode: Episode) -> list[Transition]:
 
 
 def check(transition: Transition, start: int, episode: Episode, n: int) -> None:
-    """The definition, written out: from step ``start``, n steps on or to the end of the episode."""
+    """Compare with the definition: from step ``start`` over n steps or to the end of the episode."""
     end = min(start + n, len(episode.rewards))
     k = end - start
     reward = sum(GAMMA**i * episode.rewards[start + i] for i in range(k))

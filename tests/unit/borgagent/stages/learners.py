@@ -1,4 +1,4 @@
-"""Learners and their checkpoints, as the tests here make and compare them."""
+"""Makes and compares learners and their checkpoints for the tests here."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ def test_a_learner_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path
     save(tmp_path, learner, spec)
     assert load(tmp_path, successor, spec)
     assert same(successor, learner)
-    for seed in range(100, 105):  # past the next copy into the target network
+    for seed in range(100, 105):
         learner.train(batch_of(seed, spec))
         successor.train(batch_of(seed, spec))
         assert same(successor, learner)

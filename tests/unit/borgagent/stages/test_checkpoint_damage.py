@@ -89,7 +89,7 @@ def test_half_written_checkpoints_of_killed_processes_do_no_harm_and_are_removed
         (tmp_path / name).mkdir()
         (tmp_path / name / TENSORS).write_bytes(b"half")
     learner.train(batch_of(2))
-    save(tmp_path, learner)  # in a container the successor of a killed process may have its number
+    save(tmp_path, learner)  # in a container the successor of a killed process can have its id
     successor = learner_of(seed=1)
     assert load(tmp_path, successor)
     assert same(successor, learner)
