@@ -87,7 +87,8 @@ def test_a_report_has_what_the_agent_its_run_and_its_memory_have_come_to(
     state.acting.weights_at_s = time.monotonic() - 1.5
     clock.now_s += 1.0
     report = reporter.measure()
-    assert report.weights_age_s == pytest.approx(1.5, abs=1.0)
+    assert report.weights_age_s is not None
+    assert 1.499 < report.weights_age_s < time.monotonic() - state.acting.weights_at_s + 0.001
     assert report.events == [
         AgentReported(
             agent=1,
