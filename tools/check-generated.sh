@@ -1,17 +1,17 @@
 #!/bin/sh
-# Fails where a generated file is not what its source makes today; changes nothing.
+# Fails if a generated file differs from the output of its generator; changes nothing.
 #   tools/check-generated.sh [wire | requirements | events | settings | dashboard]...      default: all
 set -eu
 cd "$(dirname "$0")/.."
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 
-stale() { echo "$1 is not what $2 makes of its source: run '$2' and commit the result." >&2; exit 1; }
+stale() { echo "$1 is out of date: run '$2' and commit the result." >&2; exit 1; }
 
-# Versions are those of the pins, not the newest: a release that an index shows late, or a yanked one, makes no pin wrong.
-# For the same reason the index may have more files of a version, so more hashes, than the pins; never fewer.
-in_step() { # in_step PINNED FRESH: prints the lines that should not differ; fails where there are any
-    { [ -f "$1" ] && [ -f "$2" ]; } || { echo "not in both: $1"; return 1; }
+# Resolves to the pinned versions, not the newest: a release an index shows late, or a yanked one, does not fail the check.
+# For the same reason the index may list more files of a version, so more hashes, than the pins, but never fewer.
+in_step() { # in_step PINNED FRESH: prints unexpected differences; fails if there are any
+    { [ -f "$1" ] && [ -f "$2" ]; } || { echo "$1 is missing on one side"; return 1; }
     sed 's/ \\$//' "$1" > "$fresh/pinned"
     sed 's/ \\$//' "$2" > "$fresh/made"
     { grep -vxFf "$fresh/made" "$fresh/pinned"; grep -v -e --hash= "$fresh/made" | grep -vxFf "$fresh/pinned"; } > "$fresh/odd" || true

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs uv in this workspace, bringing what is missing: `tools/uv.sh sync` works with nothing but Python >= 3.11.
-# A uv of the bounded version on PATH is used as it is; else one is installed into .uv/. Python is never downloaded.
+# Runs uv in this workspace: `tools/uv.sh sync` needs only Python >= 3.11.
+# Uses a uv of the bounded version on PATH, or installs one into .uv/. Never downloads Python.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -29,13 +29,13 @@ install_uv() {
         fail "$1 has no venv module: install it (Debian, Ubuntu: apt install python$version-venv) or uv $uv_series"
     echo "Installing uv into .uv/"
     { "$1" -m venv --clear .uv && .uv/bin/python -m pip install -q --disable-pip-version-check "uv$uv_bound"; } ||
-        fail "uv $uv_series could not be installed into .uv/ (the reason stands above): mend that or install uv $uv_series"
+        fail "uv $uv_series could not be installed into .uv/ (see the reason above): fix that or install uv $uv_series"
 }
 
-python=$PWD/.venv/bin/python # the environment that is there stays
+python=$PWD/.venv/bin/python # keep an existing environment
 fits "$python" || python=$(find_python)
 has_uv || install_uv "$python"
 
-unset VIRTUAL_ENV UV_PROJECT_ENVIRONMENT # .venv is where the Makefile looks
+unset VIRTUAL_ENV UV_PROJECT_ENVIRONMENT # the Makefile expects .venv
 export UV_PYTHON="$python" UV_PYTHON_DOWNLOADS=never
 exec "$uv" "$@"

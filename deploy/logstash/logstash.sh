@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts Logstash with the secrets of its files in its environment, where `docker inspect` does not show them.
+# Reads secrets from files into its environment, where `docker inspect` does not show them, and starts Logstash.
 set -euo pipefail
 KAFKA_PASSWORD=$(< /run/keys/borg_events_password)
 LOGSTASH_API_KEY=$(< /run/keys/logstash_api_key)
