@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes libs/borgcore/borgcore/wire/ from proto/borg/v1/*.proto: betterproto2 dataclasses and upb classes (docs/adr/0001).
-# Needs the development group of the root pyproject. The output is deterministic; CI runs this and diffs it.
+# Needs the development group of the root pyproject. The output is deterministic; `make lint` compares it with the committed files.
 #   proto/generate.sh [folder]      Env: PYTHON=python
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

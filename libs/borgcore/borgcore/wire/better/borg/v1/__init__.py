@@ -21,7 +21,7 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 @dataclass(eq=False, repr=False)
 class ReplaySpec(betterproto2.Message):
     """
-    What every transition of a run has in common; stored once per run.
+    The properties all transitions of a run share; stored once per run.
     """
 
     game: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -40,7 +40,7 @@ class ReplaySpec(betterproto2.Message):
 
     n: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
     """
-    steps a transition spans at most
+    most steps a transition spans
     """
 
     actions: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
@@ -78,7 +78,7 @@ class Transition(betterproto2.Message):
 
     discount: "float" = betterproto2.field(4, betterproto2.TYPE_FLOAT)
     """
-    gamma**k; 0 where the episode, or a life that counts as one, terminated, not where it was truncated
+    gamma**k; 0 if the episode, or a life that counts as one, terminated; truncation keeps gamma**k
     """
 
     k: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
