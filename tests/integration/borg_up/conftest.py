@@ -10,6 +10,8 @@ import pytest
 from .process import Borg, Start
 from .programs import AGENT, BORG, DRIVER
 
+PATIENT = {"BORG_AGENT_LEASE_S": "15"}  # on a busy machine a living agent may be silent for seconds
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
@@ -30,7 +32,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, **env},
+                env={**os.environ, **PATIENT, **env},
             )
         output.rename(tmp_path / f"output-{process.pid}")
         started.append(process)

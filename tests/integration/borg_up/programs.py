@@ -1,7 +1,16 @@
 """Programs for the tests of ``borg up``: a driver that runs borg with stand-ins, and the code that stand-ins share."""
 
-# The real borg, with real agents.
-BORG = "from borgcli.main import main; main()"
+# The real borg, with real agents, that gives them as long to drain as a slow machine takes.
+BORG = """
+from dataclasses import replace
+from borgcli import main
+from borgcli.launch import specs, supervisor
+
+specs.HELPER_GRACE_S = supervisor.HELPER_GRACE_S = 120.0
+run_up = supervisor.run_up
+supervisor.run_up = lambda plan, display: run_up(replace(plan, grace_s=120.0), display)
+main.main()
+"""
 
 # Runs borg with the program named by the first argument as its agent, and with monitor.py and logshipper.py of the
 # working directory if they exist.
