@@ -1,4 +1,4 @@
-"""Real servers for the tests; none listens anywhere but on 127.0.0.1 or a unix socket."""
+"""Real servers for the tests; they listen only on 127.0.0.1 or a unix socket."""
 
 import os
 import shutil
@@ -34,14 +34,14 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
-    """Fails a test in which our code blocks the event loop."""
+    """Fail a test in which our code blocks the event loop."""
     with blockbuster_ctx(scanned_modules=OURS) as detector:
         yield detector
 
 
 @pytest.fixture(autouse=True)
 def fresh_logs() -> Iterator[None]:
-    """Undoes what a test set up of logging: the next one's standard error is another file."""
+    """Reset logging after each test: the next test's standard error is another file."""
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
@@ -49,7 +49,7 @@ def fresh_logs() -> Iterator[None]:
 
 @dataclass
 class RedisServer:
-    """A redis-server of ours; ``start`` and ``stop`` block."""
+    """A redis-server process; ``start`` and ``stop`` block."""
 
     folder: Path
     options: dict[str, str]
@@ -92,7 +92,7 @@ def unused_port() -> int:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a unix socket's name."""
+    """A folder whose path is short enough for a unix socket in it."""
     folder = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +100,7 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def start_valkey(tmp_path: Path) -> Iterator[Callable[..., ValkeyServer]]:
-    """Starts servers for one test: ``start_valkey(unix_socket_path=None, **config)``."""
+    """Return a function that starts servers for one test: ``start_valkey(unix_socket_path=None, **config)``."""
     servers: list[ValkeyServer] = []
 
     def start(unix_socket_path: Path | None = None, **config: object) -> ValkeyServer:
@@ -118,7 +118,7 @@ def start_valkey(tmp_path: Path) -> Iterator[Callable[..., ValkeyServer]]:
 
 @pytest.fixture
 def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Starts redis-server for one test: ``start_redis(**{"tls-port": "0"})``; skips where it is not installed."""
+    """Return a function that starts redis-server for one test: ``start_redis(**{"tls-port": "0"})``."""
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server on PATH; install Redis >= 7")
     servers: list[RedisServer] = []
@@ -138,7 +138,7 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 @pytest.fixture
 def tls_settings(start_redis: Callable[..., RedisServer], tmp_path: Path) -> RedisSettings:
-    """A Redis that speaks nothing but TLS, with a certificate of an authority of its own."""
+    """The settings for a Redis that accepts only TLS, with a certificate from an authority of its own."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     files = {name: tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")}
@@ -160,7 +160,7 @@ def tls_settings(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Red
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """One Valkey for all tests that need nothing special of it."""
+    """A Valkey shared by the tests that need no special configuration."""
     server = ValkeyServer(config={"appendonly": "yes", "appendfsync": "everysec"})
     server.start()
     yield server.connection_url
@@ -169,7 +169,7 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """One Redis 7 for all tests that need nothing special of it."""
+    """A Redis 7 shared by the tests that need no special configuration."""
     if address := os.environ.get("TEST_BORG_REDIS"):
         yield f"redis://{address}"
         return
@@ -185,13 +185,13 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(params=["valkey", "redis"])
 def redis_settings(request: pytest.FixtureRequest) -> RedisSettings:
-    """The newest and the oldest server we support, one after the other."""
+    """The settings for the newest and the oldest server that we support; a test runs on both."""
     return RedisSettings(url=request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
 def run() -> str:
-    """A run of the test's own: tests share their servers."""
+    """A unique run, because tests share their servers."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 

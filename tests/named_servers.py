@@ -1,4 +1,4 @@
-"""Kafka and Elasticsearch, which no test brings along: the environment names them."""
+"""Kafka and Elasticsearch servers that the environment names; without them their tests skip."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from .ports import free_port
 
 
 def server_from(variable: str, what: str) -> str:
-    """The server that a variable names; skips where it names none."""
+    """Return the server that a variable names, or skip the test."""
     found = os.environ.get(variable)
     if not found:
         pytest.skip(f"no {what}: set {variable}")
@@ -30,7 +30,7 @@ def server_from(variable: str, what: str) -> str:
 
 @pytest.fixture(scope="session")
 def kafka_address() -> str:
-    """A Kafka that tests share: topics are to carry a prefix of the test's own."""
+    """A Kafka shared by all tests; each test prefixes its topics."""
     return server_from("TEST_BORG_KAFKA", "Kafka (host:port, without TLS and SASL)")
 
 
@@ -45,14 +45,14 @@ def kafka_sasl() -> tuple[str, str, SecretStr]:
 
 @dataclass
 class ScriptedServer:
-    """A server of a test's own, run by a script; its calls block."""
+    """A server that one test owns, run by a script; its calls block."""
 
     script: str
     folder: Path
     port: int
     pid_file: Path
     environment: dict[str, str]
-    """What the script is told."""
+    """Variables for the script."""
 
     @property
     def address(self) -> str:
@@ -68,7 +68,7 @@ class ScriptedServer:
         os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
         deadline = time.monotonic() + HANG_S
         with contextlib.suppress(ConnectionRefusedError):
-            while time.monotonic() < deadline:  # its port is free again
+            while time.monotonic() < deadline:  # until its port is free again
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 time.sleep(0.01)
 
@@ -84,8 +84,8 @@ class ScriptedServer:
 
 @pytest.fixture(scope="session")
 def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kafka's jars: the folder that TEST_BORG_KAFKA_LIBS names, else fetched once."""
-    script = server_from("TEST_BORG_KAFKA_SCRIPT", "Kafka to kill and restart (a script: start, stop, fetch)")
+    """Kafka's jars: the folder that TEST_BORG_KAFKA_LIBS names, or a download shared by all tests."""
+    script = server_from("TEST_BORG_KAFKA_SCRIPT", "Kafka to kill and restart (a script with start, stop and fetch)")
     if named := os.environ.get("TEST_BORG_KAFKA_LIBS"):
         return Path(named)
     folder = tmp_path_factory.mktemp("kafka")
@@ -95,7 +95,7 @@ def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def private_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[ScriptedServer]:
-    """A Kafka that a test may kill and start again."""
+    """A Kafka that the test may kill and restart."""
     folder = tmp_path / "kafka"
     folder.mkdir()
     (folder / kafka_libs.name).symlink_to(kafka_libs)
@@ -111,9 +111,9 @@ def private_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope="session")
 def elasticsearch_distribution() -> Iterator[Path]:
-    """Elasticsearch's own files, fetched once for all tests."""
+    """Elasticsearch's distribution, fetched once for all tests."""
     script = server_from(
-        "TEST_BORG_ELASTICSEARCH_SCRIPT", "Elasticsearch to kill and restart (a script: start, stop, fetch)"
+        "TEST_BORG_ELASTICSEARCH_SCRIPT", "Elasticsearch to kill and restart (a script with start, stop and fetch)"
     )
     with _public_folder() as folder:
         subprocess.run([script, "fetch"], env=os.environ | {"ES_STATE_DIR": str(folder)}, check=True, timeout=SCRIPT_S)
@@ -122,7 +122,7 @@ def elasticsearch_distribution() -> Iterator[Path]:
 
 @pytest.fixture
 def private_elasticsearch(elasticsearch_distribution: Path) -> Iterator[ScriptedServer]:
-    """An Elasticsearch that a test may kill and start again."""
+    """An Elasticsearch that the test may kill and restart."""
     with _public_folder() as folder:
         (folder / elasticsearch_distribution.name).symlink_to(elasticsearch_distribution)
         port = free_port()
@@ -136,7 +136,7 @@ def private_elasticsearch(elasticsearch_distribution: Path) -> Iterator[Scripted
 
 @contextlib.contextmanager
 def _public_folder() -> Iterator[Path]:
-    """A folder that another user may enter: Elasticsearch refuses to run as root."""
+    """Create a folder that other users may enter: Elasticsearch refuses to run as root."""
     folder = Path(tempfile.mkdtemp(prefix="borg-elasticsearch-"))
     folder.chmod(0o755)
     try:
@@ -147,5 +147,5 @@ def _public_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def elasticsearch_url() -> str:
-    """An Elasticsearch 8.19 that tests share: indices are to carry a prefix of the test's own."""
+    """An Elasticsearch 8.19 shared by all tests; each test prefixes its indices."""
     return server_from("TEST_BORG_ELASTICSEARCH", "Elasticsearch (http://host:port)")

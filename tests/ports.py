@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1 that nobody listens on."""
+"""Free ports of 127.0.0.1."""
 
 import socket
 

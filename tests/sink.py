@@ -1,4 +1,4 @@
-"""A server that answers as it is told, and remembers what it was asked."""
+"""An HTTP server that gives scripted answers and records its requests."""
 
 import ssl
 from collections import deque
@@ -18,9 +18,9 @@ class Answer:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=lambda: PRODUCT | {"Content-Type": "application/json"})
     dropped: bool = False
-    """The connection is closed instead."""
+    """Close the connection instead of answering."""
     never: bool = False
-    """It comes when the client has gone."""
+    """Do not answer at all."""
 
 
 @dataclass

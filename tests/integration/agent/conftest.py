@@ -1,4 +1,4 @@
-"""A real Valkey for each test, and real agent processes."""
+"""A Valkey for each test, and real agent processes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from .process import GRACE_S, LEASE_S, RUN, AgentProcess, StartAgent
 
 @pytest.fixture
 def valkey(start_valkey: Callable[..., ValkeyServer], short_folder: Path) -> str:
-    """The URL of a server of the test's own."""
+    """The URL of a server that only this test uses."""
     start_valkey(short_folder / "s")
     return f"unix://{short_folder / 's'}"
 
@@ -32,7 +32,7 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def start_agent(valkey: str, tmp_path: Path) -> Iterator[StartAgent]:
-    """Start an agent of Catch, eager, with a lease that outlasts a busy machine; more arguments may follow."""
+    """Return a function that starts an agent of Catch: eager, with a lease and a grace that outlast a busy machine."""
     started: list[AgentProcess] = []
 
     def start(*arguments: str, url: str = valkey, **env: str) -> AgentProcess:

@@ -26,7 +26,7 @@ async def read_stream(redis: Redis) -> list[dict[str, Any]]:
 
 
 def check_event(event: dict[str, Any]) -> Event:
-    """Hold an event to its class, no field more and none less but those that may be absent."""
+    """Validate an event by its class: no field more, and none less but those that may be absent."""
     kind = {told.name: told for told in TOLD}[event["event"]]
     assert set(event) >= ENVELOPE
     assert (event["schema"], event["run"]) == (SCHEMA_VERSION, RUN)

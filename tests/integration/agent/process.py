@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass
 class AgentProcess:
-    """A real agent."""
+    """An agent process and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -40,11 +40,11 @@ class AgentProcess:
         self.process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end and return its exit code."""
         return await within(lambda: to_thread.run_sync(self.process.poll))
 
     async def last_line(self, code: int) -> str:
-        """Wait for an end with that exit code; the line it leaves, the only one that is no log event."""
+        """Wait for an end with that exit code and return its last line, the only one that is not a log event."""
         assert await self.ended() == code
         *events, last = (await self.output()).splitlines()
         assert [line for line in events if not line.startswith("{")] == []
@@ -64,7 +64,7 @@ StartAgent = Callable[..., AgentProcess]
 
 
 async def within(look: Callable[[], Awaitable[T | None]], limit_s: float = STARTS_S) -> T:
-    """Look again and again until there is something to see; its limit is the test's failure."""
+    """Call ``look`` until it returns something, and return that; fail after ``limit_s``."""
     with anyio.fail_after(limit_s):
         while True:
             found = await look()
@@ -80,7 +80,7 @@ async def reports_of(redis: Redis) -> dict[int, AgentReport]:
 async def report_where(
     redis: Redis, number: int, holds: Callable[[AgentReport], bool], limit_s: float = STARTS_S
 ) -> AgentReport:
-    """Wait for a report of agent ``number`` of which that holds."""
+    """Wait for a report of agent ``number`` for which ``holds`` is true."""
 
     async def look() -> AgentReport | None:
         report = (await reports_of(redis)).get(number)
