@@ -93,7 +93,7 @@ def test_no_secret_is_written_in_it_and_each_volume_of_keys_is_one_service_group
     }
 
 
-def test_what_needs_a_server_waits_until_it_is_healthy_or_done() -> None:
+def test_services_wait_until_the_ones_they_need_are_healthy_or_done() -> None:
     for service in SERVICES.values():
         for other, how in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
@@ -106,7 +106,7 @@ def test_logstash_is_a_profile_and_nothing_else_is() -> None:
     }
 
 
-def test_every_file_that_is_mounted_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     assert all((DEPLOY / config["file"]).is_file() for config in FILE["configs"].values())
 
 

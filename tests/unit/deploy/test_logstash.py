@@ -15,17 +15,17 @@ def sections() -> dict[str, Any]:
     return {str(section[0]): section[1] for section in Pipeline(TEXT).parse()}
 
 
-def test_its_syntax_is_logstashs(sections: dict[str, Any]) -> None:
+def test_its_syntax_is_valid(sections: dict[str, Any]) -> None:
     assert list(sections) == ["input", "filter", "output"]
 
 
-def test_a_broken_pipeline_is_not_taken_for_one() -> None:
+def test_a_broken_pipeline_is_not_accepted() -> None:
     with pytest.raises(Exception, match="Expected"):
         Pipeline(TEXT.replace("=>", "=", 1)).parse()
 
 
 def plugin(name: str) -> str:
-    """The text of the last plugin of that name."""
+    """Return the text of the last plugin with this name."""
     found = re.findall(rf"^ +{name} {{\n(.*?)^ +}}$", TEXT, re.MULTILINE | re.DOTALL)
     assert found
     return str(found[-1])
@@ -54,11 +54,11 @@ def test_nothing_but_its_own_mark_is_taken_from_a_document_and_nothing_added() -
     assert 'ecs_compatibility => "disabled"' in TEXT
 
 
-def test_what_is_no_json_goes_to_the_dead_letters() -> None:
+def test_records_that_are_not_json_go_to_the_dead_letters() -> None:
     assert f'topic_id => "{DEAD_LETTER}"' in TEXT
     assert '"_jsonparsefailure" in [tags]' in TEXT
 
 
-def test_no_secret_stands_in_it() -> None:
+def test_it_contains_no_secret() -> None:
     assert re.findall(r"password='([^']*)'", TEXT) == ["${KAFKA_PASSWORD}"] * 2
     assert re.findall(r'api_key => "([^"]*)"', TEXT) == ["${LOGSTASH_API_KEY}"]

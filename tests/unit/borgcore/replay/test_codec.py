@@ -80,7 +80,7 @@ def test_both_codecs_write_the_same_bytes_for_negative_zero() -> None:
 
 
 @given(transitions(), st.data())
-def test_every_truncation_is_called_corrupt(transition: Transition, data: st.DataObject) -> None:
+def test_every_truncation_is_reported_as_corrupt(transition: Transition, data: st.DataObject) -> None:
     message = encode_transition(SPEC, transition)
     cut = data.draw(st.integers(0, len(message) - 1))
     with pytest.raises(CorruptDataError, match="transition"):
@@ -89,7 +89,7 @@ def test_every_truncation_is_called_corrupt(transition: Transition, data: st.Dat
 
 @settings(max_examples=500)
 @given(transitions(), st.data())
-def test_flipped_bits_are_called_corrupt_or_change_nothing(transition: Transition, data: st.DataObject) -> None:
+def test_flipped_bits_are_reported_as_corrupt_or_change_nothing(transition: Transition, data: st.DataObject) -> None:
     message = bytearray(encode_transition(SPEC, transition))
     for bit in data.draw(st.lists(st.integers(0, 8 * len(message) - 1), min_size=1, max_size=3)):
         message[bit // 8] ^= 1 << bit % 8
@@ -101,7 +101,7 @@ def test_flipped_bits_are_called_corrupt_or_change_nothing(transition: Transitio
 
 
 @given(st.binary(max_size=400))
-def test_foreign_bytes_are_called_corrupt(message: bytes) -> None:
+def test_foreign_bytes_are_reported_as_corrupt(message: bytes) -> None:
     with pytest.raises(CorruptDataError):
         decode_transition(SPEC, message)
 
@@ -135,7 +135,7 @@ def test_frames_without_a_content_size_are_refused() -> None:
 @pytest.mark.parametrize(
     "fields", [{"k": 0}, {"k": 6}, {"action": 6}, {"reward": math.nan}, {"discount": 1.5}, {"discount": math.nan}]
 )
-def test_fields_outside_their_range_are_called_corrupt(fields: dict[str, Any]) -> None:
+def test_fields_outside_their_range_are_reported_as_corrupt(fields: dict[str, Any]) -> None:
     frames = zstandard.ZstdCompressor().compress(bytes(150))
     assert decode_transition(SPEC, packed(frames)).k == 1
     with pytest.raises(CorruptDataError):
@@ -164,7 +164,7 @@ def test_a_corrupt_message_spoils_no_other_row_of_its_batch(transition: Transiti
         (1, 5, 0, 0.0, 1.1),
     ],
 )
-def test_what_does_not_fit_the_spec_is_refused_before_it_is_stored(
+def test_a_transition_that_does_not_fit_the_spec_is_refused_before_it_is_stored(
     k: int, frames: int, action: int, reward: float, discount: float
 ) -> None:
     transition = Transition(np.zeros((frames, 6, 5), np.uint8), action, reward, discount, k, 0.0)
@@ -179,6 +179,6 @@ def test_a_spec_survives_the_round_trip(game: str, size: int, gamma: float) -> N
 
 
 @given(st.binary(max_size=200))
-def test_foreign_bytes_are_no_spec(message: bytes) -> None:
+def test_foreign_bytes_are_not_a_spec(message: bytes) -> None:
     with pytest.raises(CorruptDataError):
         decode_spec(message)

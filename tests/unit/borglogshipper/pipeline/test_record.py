@@ -88,7 +88,7 @@ def test_a_record_without_an_event_id_is_named_after_its_origin() -> None:
 
 
 @pytest.mark.parametrize("event_id", [None, 7, "", "x", ID + "0", ID[:-1] + "g", '"; drop', ["a"], {"a": 1}, ID + "\n"])
-def test_an_event_id_that_is_no_uuid_is_not_made_an_id(event_id: object) -> None:
+def test_an_event_id_that_is_not_a_uuid_is_not_used_as_id(event_id: object) -> None:
     reader = RecordReader(MAX_BYTES, MAX_DEPTH)
     batch_of(event_of(), reader=reader)
     batch = batch_of(event_of(), event_of(event_id=event_id), reader=reader)
@@ -119,7 +119,7 @@ def test_an_event_id_that_is_no_uuid_is_not_made_an_id(event_id: object) -> None
         (None, "no value"),
     ],
 )
-def test_what_is_no_json_object_is_refused_with_the_reason(raw: bytes | None, reason: str) -> None:
+def test_a_record_that_is_not_a_json_object_is_refused_with_the_reason(raw: bytes | None, reason: str) -> None:
     batch = batch_of(raw)
     assert reason in only_refusal(batch)
     assert batch.refused[0].value == raw
@@ -144,7 +144,7 @@ def test_nesting_is_refused_above_its_limit_alone() -> None:
         assert reason in only_refusal(batch_of(nested(depth), reader=reader))
 
 
-def test_brackets_in_a_text_are_no_nesting() -> None:
+def test_brackets_in_a_string_are_not_nesting() -> None:
     reader = RecordReader(MAX_BYTES, MAX_DEPTH)
     for _ in range(2):
         assert len(batch_of(event_of(text="[{" * 100), reader=reader).origins) == 1
@@ -182,7 +182,7 @@ def test_picked_documents_keep_their_origin_their_original_and_whether_they_are_
     assert picked.size_bytes == sum(map(len, picked.documents.bodies))
 
 
-def test_a_renamed_document_is_named_after_its_content_too_and_only_once() -> None:
+def test_a_renamed_documents_id_includes_its_digest_once() -> None:
     one, two = batch_of(b'{"a":1}'), batch_of(b'{"a":2}')
     assert one.rename(0)
     assert two.rename(0)

@@ -44,7 +44,7 @@ def test_the_index_is_of_the_month_in_utc(stamp: object, month: str) -> None:
     "stamp",
     ["1999-12-31T23:59:59Z", "2100-01-01T00:00:00Z", "1999-12-31T23:59:59.999-00:00", 0, -1, True, 4_102_444_800_000],
 )
-def test_a_year_that_no_event_can_be_of_is_refused(stamp: object) -> None:
+def test_an_impossible_year_is_refused(stamp: object) -> None:
     record = orjson.dumps({"@timestamp": stamp, "event_id": ID})
     assert "outside 2000 to 2099" in only_refusal(batch_of(record))
 
@@ -69,7 +69,7 @@ def test_a_year_that_no_event_can_be_of_is_refused(stamp: object) -> None:
         "2026-11-22T10:0\u0660:00Z",
     ],
 )
-def test_a_time_that_is_none_is_refused_whether_its_day_is_known_or_not(stamp: object) -> None:
+def test_an_invalid_time_is_refused_whether_its_day_is_known_or_not(stamp: object) -> None:
     reader = RecordReader(MAX_BYTES, MAX_DEPTH)
     record = orjson.dumps({"@timestamp": stamp, "event_id": ID})
     first = batch_of(record, reader=reader)

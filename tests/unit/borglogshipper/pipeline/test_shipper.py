@@ -117,7 +117,7 @@ async def test_a_batch_that_ends_lets_the_next_one_leave_at_once(monkeypatch: py
     assert ship.store.most_under_way <= 2
 
 
-async def test_only_what_everything_before_is_done_of_is_committed() -> None:
+async def test_a_position_is_committed_once_everything_before_it_is_done() -> None:
     ship = Ship(records=2, commit_period_s=LONG_S)
     gate = ship.store.gate(b"slow")
     async with shipping(ship):
@@ -172,14 +172,14 @@ async def test_nothing_is_committed_twice() -> None:
     assert ship.consumer.commits == [{LOG: 0}]
 
 
-async def test_a_commit_that_failed_is_tried_again_and_said_once() -> None:
+async def test_a_commit_that_failed_is_retried_and_logged_once() -> None:
     ship = Ship()
     ship.consumer.commit_errors += [EventLogError("no answer")] * 3
     with capture_logs() as logs:
         async with shipping(ship):
             ship.consumer.put(chunk_of(event_of()))
             await until(lambda: ship.consumer.committed == {LOG: 0})
-    assert [said["reason"] for said in logs if said["event"] == "commit_failed"] == ["no answer"]
+    assert [entry["reason"] for entry in logs if entry["event"] == "commit_failed"] == ["no answer"]
 
 
 async def test_records_under_way_are_counted() -> None:
@@ -192,7 +192,7 @@ async def test_records_under_way_are_counted() -> None:
         await until(lambda: ship.progress.under_way == 0)
 
 
-async def test_reports_tell_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reports_count_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.01)
     ship = Ship()
     value = event_of()
@@ -207,7 +207,7 @@ async def test_reports_tell_what_was_done(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-async def test_a_log_that_does_not_tell_the_lag_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_reports_no_lag_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_PERIOD_S", 0.005)
     ship = Ship()
     errors = [EventLogError("away")] * 3

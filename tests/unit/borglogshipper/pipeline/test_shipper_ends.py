@@ -62,7 +62,7 @@ async def test_what_is_not_done_in_time_is_left_to_the_next_owner() -> None:
         await until(lambda: ship.shipper._under_way == 1)
         with capture_logs() as logs:
             await ship.shipper.revoked([LOG])
-        assert [said["event"] for said in logs] == ["records_left"]
+        assert [entry["event"] for entry in logs] == ["records_left"]
         assert ship.shipper._offsets.unfinished() == 0
         gate.set()
         await until(lambda: ship.shipper._under_way == 0)

@@ -58,7 +58,7 @@ async def test_a_drain_ends_within_the_grace_though_the_store_does_not_answer(er
     assert took_s > 0.1  # the drain's share of the grace period; the errors alone would outlast the test
     assert ship.consumer.committed == {LOG: 1}
     assert ship.consumer.dead_letters == []
-    events = [said["event"] for said in logs]
+    events = [entry["event"] for entry in logs]
     assert "records_left" in events
     assert "store_regained" not in events
 
@@ -85,7 +85,7 @@ async def test_a_stop_ends_within_the_grace_though_the_log_takes_no_commit(
         took_s = time.monotonic() - began_s
     assert took_s < ship.settings.grace_s
     assert tried == (1 if commit_period_s == LONG_S else 2)
-    assert [said["partitions"] for said in logs if said["event"] == "positions_left"] == [2]
+    assert [entry["partitions"] for entry in logs if entry["event"] == "positions_left"] == [2]
 
 
 async def test_what_is_stored_while_an_earlier_commit_hangs_is_committed_at_the_end(
@@ -108,7 +108,7 @@ async def test_what_is_stored_while_an_earlier_commit_hangs_is_committed_at_the_
             ship.consumer.put(chunk_of(event_of(), first=1))
             await until(lambda: len(ship.store.kept) == 2)
     assert ship.consumer.commits == [{LOG: 1}]
-    assert "positions_left" not in [said["event"] for said in logs]
+    assert "positions_left" not in [entry["event"] for entry in logs]
 
 
 async def test_nothing_is_reported_while_what_was_read_drains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ async def test_nothing_is_reported_while_what_was_read_drains(monkeypatch: pytes
         gate.set()
 
 
-async def test_a_stop_before_the_store_was_ever_there_is_heard_at_once() -> None:
+async def test_a_stop_before_the_store_is_up_takes_effect_at_once() -> None:
     ship = Ship()
     ship.store.prepare_errors += [StoreBusyError("away")] * 100_000
     async with shipping(ship):

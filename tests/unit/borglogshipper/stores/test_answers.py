@@ -61,9 +61,7 @@ def judge(status: int, kind: str = "", reason: str = "") -> Verdict:
         (400, "routing_missing_exception", "routing is required", Outcome.HELD),
     ],
 )
-def test_a_document_is_refused_only_for_what_is_its_own_fault(
-    status: int, kind: str, reason: str, outcome: Outcome
-) -> None:
+def test_a_document_is_refused_only_for_its_own_fault(status: int, kind: str, reason: str, outcome: Outcome) -> None:
     verdict = judge(status, kind, reason)
     assert verdict.outcome is outcome
     if outcome is not Outcome.PRESENT:
@@ -83,7 +81,7 @@ def test_documents_that_were_all_created_have_no_verdicts_however_the_answer_is_
         assert read_verdicts(text, [INDEX] * (2 if b"200" in text else 3), "", WHERE) == {}
 
 
-def test_verdicts_stand_at_the_places_of_their_documents() -> None:
+def test_verdicts_are_keyed_by_the_rows_of_their_documents() -> None:
     items = [item(201), item(409, "c"), item(201), item(429, "r", "later"), item(400, "p", "no")]
     verdicts = read_verdicts(answer(*items), [INDEX, INDEX, "b", "c", "d"], "", WHERE)
     assert verdicts == {
@@ -95,7 +93,7 @@ def test_verdicts_stand_at_the_places_of_their_documents() -> None:
 
 @pytest.mark.parametrize("items", [[], [item(201)], [item(201)] * 3])
 @pytest.mark.parametrize("errors", [True, False])
-def test_an_answer_for_more_or_fewer_documents_is_no_answer(items: list[dict[str, Any]], errors: bool) -> None:
+def test_an_answer_for_more_or_fewer_documents_is_not_accepted(items: list[dict[str, Any]], errors: bool) -> None:
     with pytest.raises(StoreBusyError) as unclear:
         read_verdicts(answer(*items, errors=errors), [INDEX] * 2, "", WHERE)
     assert str(unclear.value) == f"{WHERE} answered for {len(items)} of 2 documents; all are sent again"
@@ -119,7 +117,7 @@ def test_an_answer_for_more_or_fewer_documents_is_no_answer(items: list[dict[str
         b"<html>\xff</html>",
     ],
 )
-def test_what_is_no_answer_to_bulk_leaves_it_open_what_was_stored(text: bytes) -> None:
+def test_another_answer_to_bulk_leaves_it_unknown_what_was_stored(text: bytes) -> None:
     with pytest.raises(StoreBusyError) as unclear:
         read_verdicts(text, [INDEX], "", WHERE)
     assert str(unclear.value).startswith(f"{WHERE} answered _bulk with something else: '")
@@ -166,7 +164,7 @@ def test_a_block_needs_a_person_unless_it_is_the_servers_own_start(status: int, 
         (b"[1]", "'[1]'"),
     ],
 )
-def test_a_proxys_words_are_repeated_in_short(body: object, text: str) -> None:
+def test_a_proxys_answer_is_quoted_in_short(body: object, text: str) -> None:
     assert str(read_error(502, body, WHERE)) == f"{WHERE} answered 502 {text}"
 
 

@@ -89,7 +89,7 @@ def test_credentials_that_do_not_fit_together_are_refused(settings: dict[str, An
     assert str(refused.value) == f"{found}; nothing was started"
 
 
-async def test_a_certificate_file_that_is_none_is_refused(tmp_path: Path) -> None:
+async def test_an_invalid_certificate_file_is_refused(tmp_path: Path) -> None:
     for name, url, found in (
         ("absent.pem", "https://host:9200", "is no file; expected a PEM certificate authority"),
         ("empty.pem", "https://host:9200", "holds no certificate; expected a PEM certificate authority"),

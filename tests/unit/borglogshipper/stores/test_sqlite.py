@@ -13,7 +13,7 @@ from tests.limits import HANG_S
 from .files import INDEX, events, reader
 
 
-async def test_nothing_is_made_before_the_first_use_nor_by_a_check(store: SqliteStore, path: Path) -> None:
+async def test_no_file_is_created_before_the_first_use_nor_by_a_check(store: SqliteStore, path: Path) -> None:
     assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}, to be created"
     assert not path.parent.exists()
     await store.prepare()
@@ -33,7 +33,7 @@ async def test_written_documents_can_be_read_by_others_while_the_store_is_open(s
     assert newer == [(3, "c", "memory_monitoring")]
 
 
-async def test_a_long_look_of_a_reader_does_not_keep_the_store_from_writing(store: SqliteStore, path: Path) -> None:
+async def test_a_long_read_transaction_does_not_block_writes(store: SqliteStore, path: Path) -> None:
     await store.write(events("a"))
     with reader(path) as connection:
         connection.execute("BEGIN")
@@ -44,7 +44,7 @@ async def test_a_long_look_of_a_reader_does_not_keep_the_store_from_writing(stor
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
 
 
-async def test_what_a_write_returned_for_is_on_the_disk(store: SqliteStore) -> None:
+async def test_a_finished_write_is_on_disk(store: SqliteStore) -> None:
     await store.prepare()
     assert store._connection is not None
     assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -52,7 +52,7 @@ async def test_what_a_write_returned_for_is_on_the_disk(store: SqliteStore) -> N
     assert store._connection.execute("PRAGMA user_version").fetchone() == (USER_VERSION,)
 
 
-async def test_positions_show_the_order_of_arrival_without_gaps_for_what_was_there(store: SqliteStore) -> None:
+async def test_positions_follow_the_order_of_arrival_and_known_documents_leave_no_gap(store: SqliteStore) -> None:
     await store.write(events("a", "b"))
     await store.write(events("b", "c", "a", "d"))
     assert store._connection is not None
@@ -60,7 +60,7 @@ async def test_positions_show_the_order_of_arrival_without_gaps_for_what_was_the
     assert rows == [("a",), ("b",), ("c",), ("d",)]
 
 
-async def test_a_document_that_is_no_text_is_refused_and_the_others_are_stored(store: SqliteStore) -> None:
+async def test_a_document_that_is_not_text_is_refused_and_the_others_are_stored(store: SqliteStore) -> None:
     documents = events("a", "b", "c")
     documents.bodies[1] = b'{"text":"\xff"}'
     verdicts = await store.write(documents)
@@ -104,7 +104,7 @@ async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path)
         assert connection.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchone() == (60, 60)
 
 
-async def test_the_file_is_whole_after_the_block_even_where_that_is_cancelled(path: Path) -> None:
+async def test_the_file_is_complete_after_the_block_even_if_it_is_cancelled(path: Path) -> None:
     with anyio.fail_after(HANG_S), anyio.CancelScope() as scope:
         async with open_sqlite(path) as store:
             await store.write(events("a"))
@@ -117,12 +117,12 @@ async def test_the_file_is_whole_after_the_block_even_where_that_is_cancelled(pa
         assert connection.execute("SELECT event_id FROM events").fetchall() == [("a",)]
 
 
-async def test_nothing_written_is_nothing_stored(store: SqliteStore) -> None:
+async def test_an_empty_write_stores_nothing(store: SqliteStore) -> None:
     assert await store.write(Documents([], [], [])) == {}
     assert await store.read([], []) == []
 
 
-async def test_a_document_that_was_there_is_present_whatever_it_says_now(store: SqliteStore) -> None:
+async def test_a_known_document_is_present_even_if_its_content_differs(store: SqliteStore) -> None:
     await store.write(events("a"))
     other = Documents([INDEX], ["a"], [b'{"other":1}'])
     assert await store.write(other) == {0: Verdict(Outcome.PRESENT)}

@@ -67,7 +67,7 @@ async def test_another_programs_database_is_held_and_left_alone(store: SqliteSto
         assert str(held.value) == f"SQLite file {path} is another program's database, expected one of events or no file"
 
 
-async def test_a_file_that_is_no_database_is_held_and_left_alone(store: SqliteStore, path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_held_and_left_alone(store: SqliteStore, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database" * 1000)  # noqa: ASYNC240  # small
     for call in (store.check, store.prepare, lambda: store.read([INDEX], ["a"])):
@@ -86,7 +86,7 @@ async def test_a_table_with_other_columns_is_held(store: SqliteStore, path: Path
         await store.write(events("a"))
 
 
-async def test_a_path_where_no_file_can_be_is_held(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_a_file_is_held(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with anyio.fail_after(HANG_S):
@@ -101,9 +101,7 @@ async def test_a_path_where_no_file_can_be_is_held(tmp_path: Path) -> None:
                     await call()
 
 
-async def test_a_file_that_was_removed_while_open_is_made_anew_instead_of_written_to_nowhere(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_a_file_that_was_removed_while_open_is_created_again(store: SqliteStore, path: Path) -> None:
     await store.write(events("a"))
     for part in path.parent.iterdir():
         part.unlink()
