@@ -121,11 +121,15 @@ def start_player(name: str, log: EventsSettings, valkey: Path, game: str) -> Pla
     command += ["--events-url", log.url, "--events-prefix", log.prefix, "--health-address", f"127.0.0.1:{port}"]
     player = Player(subprocess.Popen(command, stdin=subprocess.DEVNULL), port)
     deadline_s = time.monotonic() + START_S
-    while player.steps() is None:
-        if player.process.poll() is not None or time.monotonic() > deadline_s:
-            player.process.kill()
-            sys.exit("an agent did not begin to play: see its last line above; nothing was reported")
-        time.sleep(0.2)
+    try:
+        while player.steps() is None:
+            if player.process.poll() is not None or time.monotonic() > deadline_s:
+                sys.exit("an agent did not begin to play: see its last line above; nothing was reported")
+            time.sleep(0.2)
+    except BaseException:  # SIGTERM included: the caller cannot stop an agent it was not given yet
+        player.process.kill()
+        player.process.wait()
+        raise
     return player
 
 
