@@ -1,11 +1,12 @@
 """Programs for the tests of ``borg up``: a driver that runs borg with stand-ins, and the code that stand-ins share."""
 
-# The real borg, with real agents, that gives them as long to drain as a slow machine takes.
+# The real borg, with real agents, that gives them and the last events as long as a slow machine takes.
 BORG = """
 from dataclasses import replace
 from borgcli import main
-from borgcli.launch import specs, supervisor
+from borgcli.launch import last_events, specs, supervisor
 
+last_events.SHIPPING_S = 120.0
 specs.HELPER_GRACE_S = supervisor.HELPER_GRACE_S = 120.0
 run_up = supervisor.run_up
 supervisor.run_up = lambda plan, display: run_up(replace(plan, grace_s=120.0), display)

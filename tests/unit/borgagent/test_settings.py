@@ -102,8 +102,8 @@ def test_a_capacity_below_the_presets_first_sample_is_refused_with_what_to_lower
     cuda(monkeypatch, there=False)
     arguments = ["--game", game, "--replay.capacity", str(capacity)]
     assert refusal(*arguments) == (
-        f"replay: capacity is {capacity}, below min_size {min_size}: learner and actors would wait for each other for "
-        "ever; raise the capacity, or lower min_size, too (--replay.min-size or BORG_AGENT_REPLAY__MIN_SIZE); "
+        f"replay: capacity is {capacity}, below min_size {min_size}: learner and actors would wait for each other "
+        "forever; raise the capacity or lower min_size (--replay.min-size or BORG_AGENT_REPLAY__MIN_SIZE); "
         "nothing was started"
     )
     monkeypatch.setenv("BORG_AGENT_REPLAY__MIN_SIZE", str(capacity))
