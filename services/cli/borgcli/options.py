@@ -1,4 +1,4 @@
-"""The options of ``borg``'s commands, each declared once."""
+"""The options of ``borg up``, and those that several commands share; each is declared once."""
 
 import inspect
 from collections.abc import Callable
