@@ -9,10 +9,10 @@ import pytest
 
 from tests.compose.stack import ASK_LIMIT_S, Stack, now_ms
 
-START_S = 600
+START_S = 1_200
 MOST_DOCUMENTS = 10_000  # that one search returns
 
-pytestmark = pytest.mark.timeout(1_200)
+pytestmark = pytest.mark.timeout(3_600)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from io import BytesIO
 import orjson
 from aiohttp import ClientSession, ClientTimeout, web
 
+from tests.limits import HANG_S
+
 Answer = tuple[int, bytes]
 Forward = Callable[[bytes], Awaitable[Answer]]
 Fault = Callable[[bytes, Forward], Awaitable[Answer | None]]
@@ -82,7 +84,7 @@ def _respond(answer: Answer) -> web.Response:
 @asynccontextmanager
 async def open_gateway(target: str) -> AsyncIterator[Gateway]:
     gateway = Gateway(target)
-    async with ClientSession(timeout=ClientTimeout(30)) as session:
+    async with ClientSession(timeout=ClientTimeout(HANG_S)) as session:
         gateway._session = session
         await gateway.up()
         try:

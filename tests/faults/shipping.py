@@ -23,12 +23,15 @@ from borgcore.eventlog.protocol import Outgoing
 from borgcore.eventlog.publisher import encode_event
 from borgcore.events.training import EpisodeEnded
 from borgcore.settings.sections import EventsSettings
+from tests.limits import HANG_S
 
 FULL = os.environ.get("TEST_BORG_FAULTS") == "full"  # make test-faults
 OUTAGE_S = 60.0 if FULL else 10.0
 KILLS = 50 if FULL else 5
 RECORDS = 100_000 if FULL else 20_000
-LIMIT_S = 600.0 if FULL else 120.0
+LIMIT_S = 8 * HANG_S if FULL else 2 * HANG_S  # one wait; a guard against hanging alone
+TEST_LIMIT_S = 4 * LIMIT_S  # a whole test, which waits several times
+GRACE_S = 30.0  # of a shipper; a drain that outlasts it ends with 130
 LOOK_S = 0.1
 SEND_AT_ONCE = 2_000
 
@@ -52,6 +55,7 @@ class Shipper:
             "BORG_LOGSHIPPER_MEMBER": self.name,
             "BORG_LOGSHIPPER_RETRY__LIMIT_S": "1",
             "BORG_LOG_FORMAT": "json",
+            "BORG_GRACE_S": str(GRACE_S),
             "BORG_HEALTH_ADDRESS": f"127.0.0.1:{self.port}",
         }
         with self.log.open("ab") as log:
@@ -71,11 +75,11 @@ class Shipper:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
-    def stop(self, limit_s: float = 15.0) -> int:
-        """SIGTERM; its exit code."""
+    def stop(self) -> int:
+        """SIGTERM; its exit code, 130 where the drain took longer than the grace."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(limit_s)
+        return self.process.wait(HANG_S)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Log events of one name."""
@@ -198,7 +202,7 @@ class Sqlite:
     def _read(self, topic: str) -> dict[str, Any]:
         if not self.path.exists():
             return {}
-        with closing(sqlite3.connect(self.path, timeout=10)) as database:
+        with closing(sqlite3.connect(self.path, timeout=HANG_S)) as database:
             try:
                 rows = database.execute("SELECT event_id, document FROM events WHERE topic = ?", [topic]).fetchall()
             except sqlite3.OperationalError:  # no table yet

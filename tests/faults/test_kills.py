@@ -12,8 +12,8 @@ from borgcore.settings.sections import EventsSettings
 from .gateway import Answer, Forward, Gateway
 from .shipping import (
     KILLS,
-    LIMIT_S,
     RECORDS,
+    TEST_LIMIT_S,
     Elastic,
     Shipper,
     Sqlite,
@@ -24,7 +24,7 @@ from .shipping import (
     until,
 )
 
-pytestmark = pytest.mark.timeout(2 * LIMIT_S)
+pytestmark = pytest.mark.timeout(TEST_LIMIT_S)
 
 
 async def test_kills_between_index_and_commit_lose_and_double_nothing_on_kafka_and_elasticsearch(

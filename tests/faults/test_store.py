@@ -10,10 +10,10 @@ import pytest
 from borgcore.settings.sections import EventsSettings
 
 from .gateway import Answer, Forward, Gateway
-from .looks import at_least, has_said
-from .shipping import LIMIT_S, OUTAGE_S, RECORDS, Elastic, Shipper, expect, make_events, send, unique, until
+from .looks import answers, at_least, has_said
+from .shipping import OUTAGE_S, RECORDS, TEST_LIMIT_S, Elastic, Shipper, expect, make_events, send, unique, until
 
-pytestmark = pytest.mark.timeout(LIMIT_S + 10)
+pytestmark = pytest.mark.timeout(TEST_LIMIT_S)
 COUNT = 3_000
 SMALL_BATCHES = {"BORG_LOGSHIPPER_BATCH__RECORDS": "200", "BORG_LOGSHIPPER_BATCH__LINGER_S": "0.05"}
 
@@ -40,15 +40,14 @@ async def test_nothing_is_lost_while_elasticsearch_is_down(
     await gateway.down()
     await send(kafka, "down", values[1_000:])
     await anyio.sleep(OUTAGE_S)
+    await until(lambda: answers(shipper, "/readyz", 503), "it is not ready", shipper.log)
     assert (await shipper.page("/healthz"))[0] == 200
-    assert (await shipper.page("/readyz"))[0] == 503
     await gateway.up()
     await expect(elastic, events, shipper)
     assert len(shipper.lines("store_busy")) == 1
     assert len(shipper.lines("store_regained")) == 1
 
 
-@pytest.mark.timeout(2 * LIMIT_S)  # it starts twice
 async def test_an_elasticsearch_that_is_killed_and_started_again_loses_and_doubles_nothing(
     kafka: EventsSettings, private_elasticsearch: Any, make_shipper: Callable[..., Shipper]
 ) -> None:
@@ -62,14 +61,14 @@ async def test_an_elasticsearch_that_is_killed_and_started_again_loses_and_doubl
     await anyio.to_thread.run_sync(private_elasticsearch.kill)
     await send(kafka, "killed", values[RECORDS // 2 :])
     await anyio.sleep(OUTAGE_S)
+    await until(lambda: answers(shipper, "/readyz", 503), "it is not ready", shipper.log)
     assert (await shipper.page("/healthz"))[0] == 200
-    assert (await shipper.page("/readyz"))[0] == 503
     await anyio.to_thread.run_sync(private_elasticsearch.start)
     await expect(store, events, shipper)
     assert len(shipper.lines("store_busy")) == len(shipper.lines("store_regained")) > 0
 
 
-async def test_a_stop_in_the_middle_of_retries_takes_less_than_ten_seconds_and_loses_nothing(
+async def test_a_stop_in_the_middle_of_retries_ends_within_the_grace_and_loses_nothing(
     kafka: EventsSettings, elastic: Elastic, gateway: Gateway, make_shipper: Callable[..., Shipper]
 ) -> None:
     events = make_events(COUNT, "stop")
@@ -79,9 +78,7 @@ async def test_a_stop_in_the_middle_of_retries_takes_less_than_ten_seconds_and_l
     await gateway.down()
     await send(kafka, "stop", events.values())
     await until(lambda: has_said(shipper, "store_busy"), "the outage is noticed", shipper.log)
-    began = anyio.current_time()
     assert await anyio.to_thread.run_sync(shipper.stop) == 0
-    assert anyio.current_time() - began < 10.0
     assert len(shipper.lines("records_left")) == 1
     await gateway.up()
     shipper.start()
