@@ -20,6 +20,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from aiokafka.admin import AIOKafkaAdminClient
@@ -30,6 +31,7 @@ from bench.shared.outage import measure_outage
 from bench.shared.signals import exit_on_sigterm
 from bench.shared.turns import RUN, START_S, free_port, measure_pace, report
 from borgcore.eventlog.publisher import Publisher, open_publisher
+from borgcore.events.reference import list_fields
 from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReported
 from borgcore.settings.sections import EventsSettings
@@ -40,8 +42,11 @@ COST_ROUNDS = 5  # each: idle, then publishing
 COST_S = 1.0
 FLUSH_S = 0.4  # for sending the last events
 TICKS_PER_S = 50  # chunks of play
+_VALUES = {"integer": 1_234, "number": 12.345678}  # by JSON type, in reports
 _TURNS = {"game": "catch", "rounds": 7, "seconds": 4.0}
 _OUTAGE = {"game": "pong", "rounds": 2, "seconds": 60.0}  # in that time Catch would fill the event buffer
+
+_Report = TypeVar("_Report", AgentReported, LearnerReported)
 
 
 def main() -> None:
@@ -127,32 +132,13 @@ def _episode(steps: int) -> EpisodeEnded:
     )
 
 
-_AGENT_REPORT = AgentReported(
-    agent=1,
-    agents=2,
-    steps=123_456,
-    steps_per_s=1_234.567_890_123,
-    episodes=1_234,
-    return_20=12.35,
-    epsilon=0.123456789,
-    weights_version=1_234,
-    weights_age_s=0.512,
-    pause_share=0.123456789,
-    stale=0,
-    corrupt=0,
-    events_dropped=0,
-)
-_LEARNER_REPORT = LearnerReported(
-    agent=1,
-    updates=123_456,
-    updates_per_s=123.456789,
-    samples_per_s=7_901.234567,
-    batch_size=64,
-    loss=0.0123456789,
-    mean_q=0.123456789,
-    wait_share=0.01,
-    limiter_share=0.01,
-)
+def _fill(event: type[_Report]) -> _Report:
+    """Make a report whose numbers are as long as those of real ones."""
+    return event.model_validate({field.name: _VALUES[field.json_type] for field in list_fields(event)})
+
+
+_AGENT_REPORT = _fill(AgentReported)
+_LEARNER_REPORT = _fill(LearnerReported)
 
 
 async def _delete_topics(address: str, prefix: str) -> None:

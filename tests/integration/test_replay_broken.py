@@ -31,7 +31,7 @@ async def replay(redis: Redis, run: str) -> AsyncIterator[Replay]:
 
 def text_of(redis: Redis, run: str) -> str:
     return (
-        f"the replay memory of run {run!r} at {address_of(redis)} is broken: {RunKeys(run).meta} is not whole, "
+        f"the replay memory of run {run!r} at {address_of(redis)} is broken: {RunKeys(run).meta} is incomplete, "
         "expected spec, capacity, indexed, inserted and sampled; choose another run, or delete the keys of this one"
     )
 
@@ -53,7 +53,7 @@ async def test_a_number_that_is_none_is_refused_by_name(replay: Replay, redis: R
     assert replay.inserted == 0
     with anyio.fail_after(HANG_S):
         await redis.hset(RunKeys(run).meta, "inserted", "many")
-        with pytest.raises(CorruptDataError, match="is not whole"):
+        with pytest.raises(CorruptDataError, match="is incomplete"):
             await read_stats(redis, run)
 
 
@@ -63,7 +63,7 @@ async def test_a_memory_that_loses_its_capacity_in_the_middle_ends_calls_by_name
     with anyio.fail_after(HANG_S):
         await redis.hdel(RunKeys(run).meta, "capacity")
         for call in (replay.stats, replay.wait_to_insert, lambda: replay.sample(4)):
-            with pytest.raises(CorruptDataError, match="is not whole"):
+            with pytest.raises(CorruptDataError, match="is incomplete"):
                 await call()
 
 

@@ -36,13 +36,13 @@ class Condition:
 
 
 def conditions_of(sample: MemorySampled, evicted_before: int | None) -> Iterator[Condition]:
-    """Return the conditions in one sample; ``evicted_before`` is the previous counter of evicted keys."""
+    """Yield the conditions in one sample; ``evicted_before`` is the previous counter of evicted keys."""
     evicted = sample.redis_evicted_keys_total
     if evicted is not None and evicted_before is not None and evicted > evicted_before:
         keys = evicted - evicted_before
         yield Condition(
             "keys_evicted",
-            f"the server evicted {keys} keys since the sample before; expected maxmemory-policy noeviction",
+            f"the server evicted {keys} keys since the previous sample; expected maxmemory-policy noeviction",
             keys,
             0,
         )
@@ -61,20 +61,20 @@ def conditions_of(sample: MemorySampled, evicted_before: int | None) -> Iterator
 
 
 class InsertWatch:
-    """Detects stalled inserts: agents are alive (they hold a lease), but the counter of transitions does not move.
+    """Detects stalled inserts: agents hold leases, but the counter of stored transitions does not increase.
 
-    The cause does not matter: agents that wait for a dead learner or for the rate limiter deserve a look as much as
-    agents that are stuck.
+    The cause does not matter: agents that wait for a dead learner or for the rate limiter need attention as much as
+    agents that hang.
     """
 
     def __init__(self, stall_s: float) -> None:
-        """Begin with nothing seen."""
+        """Warn after ``stall_s`` seconds without an insert."""
         self._stall_s = stall_s
         self._inserted: int | None = None
         self._since_s = 0.0
 
     def look(self, replay: ReplayState | None, now_s: float) -> Condition | None:
-        """Record the memory at ``now_s``; None means that it cannot be seen, and restarts the clock."""
+        """Record the memory at ``now_s``; None means that it is not visible, which restarts the clock."""
         if replay is None or replay.stats is None or not replay.agents:
             self._inserted = None
             return None

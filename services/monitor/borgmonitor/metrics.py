@@ -1,4 +1,4 @@
-"""The newest samples in Prometheus' format, under the names of the event's fields."""
+"""The newest samples as Prometheus metrics, under the names of the event's fields."""
 
 from collections.abc import Collection, Iterable
 from typing import get_args
@@ -8,18 +8,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from borgcore.events.monitoring import MemorySampled
 from borgmonitor.conditions import Kind
 
-_FIELDS = {
-    name: field.description or "" for name, field in MemorySampled.model_fields.items() if field.annotation is not str
-}
+_FIELDS = [name for name, field in MemorySampled.model_fields.items() if field.annotation is not str]
 
 
 def sample_metrics(
     run: str, samples: Collection[MemorySampled], active: Collection[tuple[str, Kind]]
 ) -> Iterable[Metric]:
     """Yield each number as a gauge, or as a counter if its name ends in _total, and 1 for each active warning."""
-    for name, text in _FIELDS.items():
+    for name in _FIELDS:
         family = (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(
-            name, text, labels=["node", "run"]
+            name, MemorySampled.help_text(name), labels=["node", "run"]
         )
         for sample in samples:
             value = getattr(sample, name)

@@ -21,13 +21,13 @@ from borgcore.settings.sections import RedisSettings
 from borgmonitor.topology import Topology, newest
 
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "commandstats", "latencystats")
-MAX_LEASES = 64  # agents counted; claims take the lowest numbers
+MAX_LEASES = 64  # leases counted; agents claim the lowest free number
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayState:
-    """The replay memory as the owner of the run's keys reports it."""
+    """The replay memory as seen on the server that holds the run's keys."""
 
     agents: int = 0
     """Agents alive."""
@@ -43,16 +43,16 @@ class Reply:
 
     info: Mapping[str, Any]
     replay: ReplayState | None
-    """None on the servers that do not hold the run's keys."""
+    """None if this server does not hold the run's keys."""
     at_s: float
-    """When it came, on the loop's clock."""
+    """Time of arrival on the event loop's clock."""
 
 
 class Nodes:
-    """The servers: the one in the settings or, if that belongs to a cluster, all primaries of the cluster."""
+    """The server in the settings or, if that belongs to a cluster, all primaries of the cluster."""
 
     def __init__(self, settings: RedisSettings, run: str) -> None:
-        """Connect nowhere yet."""
+        """Connects at the first poll."""
         self._settings = settings
         self._run = run
         self._keys = RunKeys(run)
@@ -78,7 +78,7 @@ class Nodes:
                 await client.aclose(close_connection_pool=True)
 
     async def _discover(self) -> None:
-        """Discover the servers from the address in the settings: at the start, and when no known node answers."""
+        """Discover the servers from the address in the settings, at the start and when no known node answers."""
         address = self._settings.address
         look = self._client(address).pipeline(transaction=False)
         look.info("cluster")
@@ -107,7 +107,7 @@ class Nodes:
         return answers
 
     async def _ask(self, node: str, owns: bool, answers: dict[str, Reply | RedisError], views: list[Topology]) -> None:
-        """One round trip: INFO; of a cluster's node its view of the others; of the owner the memory."""
+        """Ask for INFO, in a cluster for the node's view of it, and on the owner for the memory, in one round trip."""
         client = self._client(node)
         look = client.pipeline(transaction=False)
         look.info(*SECTIONS)
@@ -131,7 +131,7 @@ class Nodes:
 
     def _read(self, replies: Sequence[Any], info: Mapping[str, Any], client: Redis) -> ReplayState:
         errors = [reply for reply in replies if isinstance(reply, ResponseError)]
-        if errors:  # a slot that is migrating is not a fault: the next poll asks its new node
+        if errors:  # ASK: the slot is migrating, which is no fault; the next poll asks its new node
             return ReplayState(unreadable=None if isinstance(errors[0], AskError) else str(errors[0]))
         *stats, agents = replies
         try:
@@ -157,7 +157,7 @@ def check_settings(settings: RedisSettings) -> None:
     """Check the settings before the first poll; reads a file.
 
     Raises:
-        SettingsError: the URL is wrong, or the certificate file is not there.
+        SettingsError: the URL is invalid, or the certificate file does not exist.
     """
     try:
         read_address(settings.url)
@@ -170,7 +170,7 @@ def check_settings(settings: RedisSettings) -> None:
 
 
 def _connect(settings: RedisSettings, node: str) -> Redis:
-    """Make a client of one node, with user, password and TLS of the settings; it connects at its first call."""
+    """Make a client for one node with the user, password and TLS of the settings; it connects at its first call."""
     given, options = urlsplit(settings.url), dict[str, Any]()
     if settings.password is not None:
         options["password"] = settings.password.get_secret_value()

@@ -1,4 +1,4 @@
-"""Turn a server's reply into the event that is published."""
+"""Turn a server's reply into the event memory_sampled."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ _STATUS = {"ok": 1, "err": 0}
 
 
 def sample_of(node: str, reply: Reply, before: Reply | None, polls_missed: int) -> MemorySampled:
-    """Make the sample of one server; rates are over the time since its reply ``before``."""
+    """Make the sample of one server; rates are over the time since its previous reply, ``before``."""
     info = reply.info
     values: dict[str, Any] = {field: _number(info.get(name)) for name, field in _FIELDS.items()}
     fork_us = _number(info.get("latest_fork_usec"))
@@ -55,7 +55,7 @@ def sample_of(node: str, reply: Reply, before: Reply | None, polls_missed: int) 
 
 
 def _calls(reply: Reply, before: Reply | None) -> dict[str, Any]:
-    """Read the counters of server-side functions; a server that has run none omits them, which means 0 calls."""
+    """Read the counters of server-side functions; a server that has run none omits them."""
     now, then = _stats(reply.info), _stats(before.info) if before is not None else {}
     calls = int(now.get("calls", 0))
     values: dict[str, Any] = {"fcall_calls_total": calls}

@@ -1,4 +1,4 @@
-"""The monitor: polls every server at a fixed period, publishes what it sees, and warns."""
+"""The monitor: polls every server at a fixed period, publishes samples and warnings."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 async def serve(settings: MonitorSettings, intake: CancelScope) -> None:
-    """Sample until ``intake`` is cancelled, then send what was published. Waits for servers that are unavailable.
+    """Sample until ``intake`` is cancelled, then send what is still unsent. Waits for servers that are unavailable.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -52,10 +52,10 @@ async def serve(settings: MonitorSettings, intake: CancelScope) -> None:
 
 
 class Monitor:
-    """The state between polls; turns the replies to one poll into events."""
+    """Turns the replies to each poll into events; keeps the state between polls."""
 
     def __init__(self, settings: MonitorSettings, publish: Callable[[Event], None], health: Health) -> None:
-        """Start without any sample."""
+        """Start without samples."""
         self._run = settings.run
         self._publish = publish
         self._health = health
@@ -66,7 +66,7 @@ class Monitor:
         self._samples = dict[str, MemorySampled]()
 
     def metrics(self) -> Iterable[Metric]:
-        """Return the samples of the newest poll."""
+        """Return the metrics of the newest poll."""
         return sample_metrics(self._run, self._samples.values(), self._warnings.active)
 
     def take(self, answers: Mapping[str, Reply | RedisError], polls_missed: int) -> None:

@@ -1,4 +1,4 @@
-"""The servers of a cluster, from the answer to CLUSTER NODES."""
+"""The servers of a cluster, parsed from CLUSTER NODES."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from redis.crc import key_slot
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The servers to poll: a single one, or every primary of a cluster as seen by one of its nodes."""
+    """The servers to poll: a single server, or every primary of a cluster as one of its nodes sees it."""
 
     nodes: tuple[str, ...]
-    """host:port of each, in order."""
+    """host:port of each, sorted."""
     owner: str | None
-    """The primary that holds a given key, if any."""
+    """The server that holds the given key, if any."""
     epoch: int = 0
-    """The newest configuration epoch known to the node; a failover or a moved slot raises it."""
+    """The highest configuration epoch known to the node; a failover or a moved slot raises it."""
 
     @classmethod
     def of(cls, reply: Mapping[str, Mapping[str, Any]], key: str, asked: str) -> Self:
-        """Parse redis-py's CLUSTER NODES; a node that does not know its own host gets the host of the address asked."""
+        """Parse redis-py's CLUSTER NODES; a node without a host of its own gets the host of ``asked``."""
         slot, primaries, owner = key_slot(key.encode()), [], None
         for address, node in reply.items():
             flags = node["flags"].split(",")
-            failed = "fail" in flags and not node["slots"]  # replaced by a replica
+            failed = "fail" in flags and not node["slots"]  # its replica has taken over
             if "master" not in flags or "noaddr" in flags or "handshake" in flags or failed:
                 continue
             host, _, port = address.rpartition(":")
@@ -37,5 +37,5 @@ class Topology:
 
 
 def newest(views: Iterable[Topology]) -> Topology | None:
-    """Return the view with the newest configuration, or None without views."""
+    """Return the view with the highest epoch, or None without views."""
     return max(views, key=lambda view: view.epoch, default=None)

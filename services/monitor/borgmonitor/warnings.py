@@ -1,4 +1,4 @@
-"""Publish warnings when they begin and when they end, not at every sample."""
+"""Publish a warning when it begins and when it ends, not at every sample."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from borgcore.events.monitoring import MemoryWarned
 from borgcore.events.schema import Event
 from borgmonitor.conditions import Condition, Kind
 
-_LINGERING: Collection[Kind] = ("keys_evicted", "memory_high")  # momentary; all others are states
+_LINGERING: Collection[Kind] = ("keys_evicted", "memory_high")  # momentary, end after a delay; the others are states
 _log = structlog.get_logger()
 
 
@@ -24,18 +24,18 @@ class Warnings:
     """Active conditions, by server."""
 
     def __init__(self, publish: Callable[[Event], None], clear_s: float) -> None:
-        """A momentary condition ends when it was not seen for ``clear_s`` seconds."""
+        """A momentary condition ends once it has not been seen for ``clear_s`` seconds."""
         self._publish = publish
         self._clear_s = clear_s
         self._active: dict[tuple[str, Kind], _Active] = {}
 
     @property
     def active(self) -> list[tuple[str, Kind]]:
-        """Return the servers and their active conditions."""
+        """Server and kind of every active condition."""
         return list(self._active)
 
     def add(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
-        """Add conditions that hold, without ending others: they are unknown."""
+        """Add conditions that hold; others are unknown and stay as they are."""
         for condition in conditions:
             active = self._active.get((node, condition.kind))
             if active is not None:
@@ -43,10 +43,10 @@ class Warnings:
                 continue
             self._active[node, condition.kind] = _Active(condition, now_s, now_s)
             _log.warning("warning_raised", node=node, kind=condition.kind, reason=condition.text)
-            self._say(node, condition, "onset")
+            self._publish_state(node, condition, "onset")
 
     def replace(self, node: str, conditions: Collection[Condition], now_s: float) -> None:
-        """Set all conditions that hold; others end."""
+        """Set all conditions that hold; end the others."""
         self.add(node, conditions, now_s)
         holding = {condition.kind for condition in conditions}
         for key, active in list(self._active.items()):
@@ -64,9 +64,9 @@ class Warnings:
         active = self._active.pop(key)
         duration_s = round(now_s - active.began_s, 3)
         _log.info("warning_cleared", node=key[0], kind=key[1], duration_s=duration_s)
-        self._say(key[0], active.condition, "clear", duration_s)
+        self._publish_state(key[0], active.condition, "clear", duration_s)
 
-    def _say(self, node: str, condition: Condition, state: str, duration_s: float | None = None) -> None:
+    def _publish_state(self, node: str, condition: Condition, state: str, duration_s: float | None = None) -> None:
         self._publish(
             MemoryWarned(
                 node=node,

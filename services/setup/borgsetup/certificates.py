@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOSTS = ("elasticsearch", "localhost")
 VALID = dt.timedelta(days=825)  # the longest that all TLS libraries accept for a server
-RENEWED = dt.timedelta(days=30)  # before the end
-_SKEW = dt.timedelta(days=1)  # of clocks
+RENEWED = dt.timedelta(days=30)  # before it expires
+_SKEW = dt.timedelta(days=1)  # between clocks
 
 
 class Certificates(NamedTuple):
@@ -60,15 +60,15 @@ def make_certificates() -> Certificates:
 
 
 def is_current(certificates: Certificates, now: dt.datetime) -> bool:
-    """Return whether the certificate is signed by its authority, fits its key, and does not expire soon."""
+    """Return whether the certificate is signed by its authority, matches its key, and does not expire soon."""
     try:
         authority = x509.load_pem_x509_certificate(certificates.authority)
         certificate = x509.load_pem_x509_certificate(certificates.certificate)
         certificate.verify_directly_issued_by(authority)
-        fits = load_pem_private_key(certificates.key, None).public_key() == certificate.public_key()
-    except Exception:  # noqa: BLE001  # whatever it is, it is nothing of ours
+        matches = load_pem_private_key(certificates.key, None).public_key() == certificate.public_key()
+    except Exception:  # noqa: BLE001  # whatever these files are, they are not ours
         return False
-    return fits and now + RENEWED < certificate.not_valid_after_utc
+    return matches and now + RENEWED < certificate.not_valid_after_utc
 
 
 def _begin(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -1,4 +1,4 @@
-"""Import the dashboard into Kibana under fixed ids, so that no start of the stack makes a second copy."""
+"""Import the dashboard into Kibana under fixed ids, so that starting the stack again makes no second copy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ _log = structlog.get_logger()
 
 
 async def import_dashboard(settings: SetupSettings) -> None:
-    """Wait for Kibana, import the dashboard, and check in the reply that every object arrived.
+    """Wait for Kibana, import the dashboard, and check in the reply that it took every object.
 
     Raises:
-        ServerError: Kibana does not come up, refuses us, or took only a part.
+        ServerError: Kibana does not come up, refuses us, or took only some of the objects.
     """
     content = ndjson()
     wanted = content.count(b"\n")

@@ -1,6 +1,6 @@
-"""Passwords and certificates of the stack: created once, and given to each service in its own folder.
+"""Passwords and certificates of the stack: created once, then written for each service to its own folder.
 
-The folder ``setup/`` holds every password; the other folders are written from it each time. In the full stack each
+The folder ``setup/`` holds every password; the other folders are derived from it each time. In the full stack each
 folder is a volume that only one service mounts, so none can read another's secret.
 """
 
@@ -41,7 +41,9 @@ def make_keys(folder: Path) -> None:
         written = [path for path, (content, mode) in files.items() if _write(folder / path, content, mode)]
     except OSError as error:
         where = f"{error.filename or folder}: {error.strerror}"
-        raise SettingsError(f"keys_dir: cannot write {where}; expected folders of our own user") from None
+        raise SettingsError(
+            f"keys_dir: cannot write {where}; expected folders that this user may write; run it again"
+        ) from None
     _log.info("keys_made", folder=str(folder), written=len(written), kept=len(files) - len(written))
 
 
@@ -49,13 +51,13 @@ def read_password(folder: Path) -> str:
     """Return the password of Kibana's user borg.
 
     Raises:
-        SettingsError: there is none yet.
+        SettingsError: there is none yet, or it cannot be read.
     """
     try:
         return (folder / SETUP / "borg_setup_user_password").read_text()
     except OSError as error:
         raise SettingsError(
-            f"keys_dir: cannot read {error.filename}: {error.strerror}; the step keys makes it"
+            f"keys_dir: cannot read {error.filename}: {error.strerror}; run the step keys first"
         ) from None
 
 
@@ -103,7 +105,7 @@ def _jaas(password: str) -> str:
 
 
 def _kibana(passwords: dict[str, str]) -> str:
-    """Return Kibana's secret settings; the others are in its environment."""
+    """Return Kibana's secret settings; the others are in deploy/kibana/kibana.yml."""
     key = passwords["kibana_encryption_key"]
     settings = {
         "elasticsearch.username": "kibana_system",

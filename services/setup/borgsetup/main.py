@@ -13,7 +13,7 @@ from borgsetup.store import prepare_store
 
 
 async def serve(settings: SetupSettings, intake: CancelScope) -> None:
-    """Run the step that the settings name; stopping it undoes nothing.
+    """Run the step that the settings name; a step that is stopped leaves what it has done so far.
 
     Raises:
         BorgError: the step failed, or was stopped before it was done.
@@ -29,7 +29,7 @@ async def serve(settings: SetupSettings, intake: CancelScope) -> None:
             case "password":
                 sys.stdout.write(f"{await to_thread.run_sync(read_password, settings.keys_dir)}\n")
     if intake.cancelled_caught:
-        raise BorgError(f"the step {settings.step} was stopped before it was done; it can be started again")
+        raise BorgError(f"the step {settings.step} was stopped before it was done; run it again")
 
 
 def main() -> None:

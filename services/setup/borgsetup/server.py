@@ -45,11 +45,11 @@ class Server:
     ) -> dict[str, Any]:
         """Send one request and return the JSON object in the answer.
 
-        ``upload`` is sent as a file in place of ``body``; ``login`` replaces the superuser's Authorization header.
+        ``upload`` is sent as a file instead of ``body``; ``login`` replaces the superuser's Authorization header.
         While the server is not up, the request is repeated for ``wait_s``.
 
         Raises:
-            ServerError: the server did not come up in time, or it refuses us or the request.
+            ServerError: the server did not come up in time, or refused us or the request.
         """
         limit_s = self._settings.wait_s
 
@@ -89,23 +89,24 @@ class Server:
             async with self._session.request(method, self._url + path, data=data, headers=headers) as response:
                 return response.status, await _read(response.content)
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-            raise ServerError(f"{self.name} at {self._url} cannot be trusted: {error}") from None
+            raise ServerError(f"{self.name} at {self._url} cannot be trusted: {error}; this step ends") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return 0, (str(error) or type(error).__name__).encode()
 
     def _login(self) -> str:
         password = self._settings.elastic_password
         if password is None:
-            raise SettingsError("elastic_password: none is given; expected a file borg_setup_elastic_password")
+            raise SettingsError(
+                "elastic_password: not set; expected a file borg_setup_elastic_password; nothing was done"
+            )
         return aiohttp.encode_basic_auth("elastic", password.get_secret_value())
 
     def _refusal(self, status: int, method: str, path: str, answer: bytes) -> str:
         if status in _REFUSED:
             return (
                 f"{self.name} at {self._url} refused us ({status}); it was probably first started with other keys: "
-                "its data and the keys belong together, remove both volumes or bring back the keys; where "
-                "Elasticsearch is new, its disk is probably too full for the index of its users: its log says so, make "
-                "room"
+                "data and keys belong together, restore the keys or remove both volumes; if Elasticsearch is new, its "
+                "disk is probably too full for the index of its users: see its log and free some space"
             )
         return f"{self.name} at {self._url} refused {method} {path} ({status}): {answer.decode(errors='replace')[:500]}"
 
@@ -120,7 +121,9 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     async for part in content.iter_any():
         answer += part
         if len(answer) > MAX_ANSWER_BYTES:
-            raise ServerError(f"an answer has over {MAX_ANSWER_BYTES:,} bytes, more than any that is expected here")
+            raise ServerError(
+                f"an answer has over {MAX_ANSWER_BYTES:,} bytes, more than any expected here; this step ends"
+            )
     return bytes(answer)
 
 

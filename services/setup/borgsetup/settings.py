@@ -10,15 +10,15 @@ from borgcore.settings.service import ServiceSettings
 
 
 class SetupSettings(ServiceSettings):
-    """Prepare the full stack, step by step; any step may be repeated and leaves alone what is already right."""
+    """Prepare the full stack, step by step; every step may be repeated and leaves alone what is already in place."""
 
     service: ClassVar[str] = "setup"
 
     step: CliPositionalArg[Literal["keys", "store", "dashboard", "password"]]
-    """keys: make passwords and certificates; store: users, templates and keys of Elasticsearch; dashboard: bring the
-    dashboard into Kibana; password: print that of Kibana's user borg."""
+    """keys: make passwords and certificates; store: set up users, index templates and API keys in Elasticsearch;
+    dashboard: import the dashboard into Kibana; password: print the password of Kibana's user borg."""
     keys_dir: Path = Path("/keys")
-    """Folder of the keys: one subfolder per service, the setup's own in setup/."""
+    """Folder of the keys, with one subfolder per service; all passwords are in setup/."""
     elasticsearch_url: str = "https://elasticsearch:9200"
     """URL of Elasticsearch."""
     kibana_url: str = "http://kibana:5601"
@@ -28,10 +28,10 @@ class SetupSettings(ServiceSettings):
     elastic_password: SecretStr | None = None
     """Password of Elasticsearch's user elastic."""
     kibana_password: SecretStr | None = None
-    """Password for Kibana's own user in Elasticsearch, kibana_system."""
+    """Password of kibana_system, Kibana's own user in Elasticsearch."""
     user_password: SecretStr | None = None
-    """Password for people's user in Kibana, borg."""
+    """Password of borg, the user with whom people log in to Kibana."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one reply, seconds."""
     wait_s: PositiveFloat = 300.0
-    """Longest wait for a server that is not up yet, seconds."""
+    """Longest wait for a server that is not yet up, seconds."""

@@ -1,4 +1,4 @@
-"""Elasticsearch as the stack needs it: Kibana's password, a user for people, index templates, a key for the shipper."""
+"""Set up Elasticsearch for the stack: Kibana's password, a user for people, index templates, a key for the shipper."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ from borgsetup.settings import SetupSettings
 
 SHIPPER = "borg-logshipper"
 USER = "borg"
-USER_ROLES = ["editor"]  # sees everything, edits dashboards, administers nothing
+USER_ROLES = ["editor"]  # reads all data, edits dashboards, administers nothing
 KEY_FILES = ("borg_logshipper_store__api_key", "logstash_api_key")
 SHIPPER_ROLE = {
     "cluster": ["monitor"],
@@ -30,11 +30,11 @@ async def prepare_store(settings: SetupSettings) -> None:
 
     Raises:
         SettingsError: a password is missing.
-        ServerError: it does not come up, or refuses us.
+        ServerError: Elasticsearch does not come up, or refuses us.
     """
     if settings.kibana_password is None or settings.user_password is None:
         raise SettingsError(
-            "kibana_password, user_password: one is not given; expected files borg_setup_kibana_password and "
+            "kibana_password, user_password: at least one is not set; expected files borg_setup_kibana_password and "
             "borg_setup_user_password; nothing was done"
         )
     async with open_server("Elasticsearch", settings.elasticsearch_url, settings) as server:
@@ -54,9 +54,9 @@ async def prepare_store(settings: SetupSettings) -> None:
 
 
 async def _keep_key(server: Server, folder: Path) -> bool:
-    """Ensure that the shipper has a valid API key; return True if it had none."""
+    """Ensure that the shipper has a valid API key; return True if a new one was made."""
     stored = await to_thread.run_sync(_read, folder / KEY_FILES[0])
-    if stored is not None and await _is_taken(server, stored):
+    if stored is not None and await _is_accepted(server, stored):
         return False
     await server.ask("DELETE", "/_security/api_key", {"name": SHIPPER, "owner": True})
     key = await server.ask("POST", "/_security/api_key", {"name": SHIPPER, "role_descriptors": {SHIPPER: SHIPPER_ROLE}})
@@ -66,7 +66,7 @@ async def _keep_key(server: Server, folder: Path) -> bool:
     return True
 
 
-async def _is_taken(server: Server, key: str) -> bool:
+async def _is_accepted(server: Server, key: str) -> bool:
     try:
         found: dict[str, Any] = await server.ask("GET", "/_security/_authenticate", login=f"ApiKey {key}")
     except ServerError:

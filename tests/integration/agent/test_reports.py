@@ -7,6 +7,8 @@ from borgcore.run.reports import read_reports, write_report
 from tests.reports import LEARNER, report_of
 
 RECENT = ((1.0, -1.0), (2.0, 1.0))
+NEWER = report_of(agent=2).model_dump_json().replace('"pid"', '"a_new_figure":1.5,"pid"').encode()
+OLDER = report_of(agent=2).model_dump_json(exclude={"stale"}).encode()
 
 
 async def test_reports_are_read_back_as_written_by_number(redis: Redis) -> None:
@@ -28,8 +30,19 @@ async def test_a_run_without_agents_has_no_reports(redis: Redis) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [b"", b"\xff\xfe", b"{", b"[]", b'{"agent": 2}', b'{"agent": "two"}', b"[" * 60_000, b"0" * (64 << 10) + b"1"],
-    ids=["empty", "no text", "cut off", "a list", "missing", "wrong type", "deep", "oversized"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b'{"agent": 2}',
+        b'{"agent": "two"}',
+        b"[" * 60_000,
+        b"0" * (64 << 10) + b"1",
+        NEWER,
+        OLDER,
+    ],
+    ids=["empty", "no text", "cut off", "a list", "missing", "wrong type", "deep", "oversized", "newer", "older"],
 )
 async def test_what_is_no_report_is_left_out_and_logged(redis: Redis, broken: bytes) -> None:
     await write_report(redis, "t", report_of())

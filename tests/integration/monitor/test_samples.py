@@ -120,7 +120,7 @@ async def test_a_memory_that_lost_a_field_is_a_warning_and_the_server_is_sampled
             assert isinstance(sample, MemorySampled)
             assert sample.replay_transitions is None
             assert watch.warned == [("replay_unreadable", "onset")]
-            assert "is not whole" in watch.warnings()[0].text
+            assert "is incomplete" in watch.warnings()[0].text
             await redis.delete(RunKeys(run).meta)
             await redis.set(RunKeys(run).meta, "no hash")
             await watch.poll()

@@ -121,9 +121,9 @@ async def test_a_refused_password_says_that_data_and_keys_belong_together(sink: 
     with pytest.raises(ServerError) as caught:
         await prepare_store(settings_of(sink, tmp_path))
     assert str(caught.value) == (
-        f"Elasticsearch at http://{sink.address} refused us (401); it was probably first started with other keys: its "
-        "data and the keys belong together, remove both volumes or bring back the keys; where Elasticsearch is new, "
-        "its disk is probably too full for the index of its users: its log says so, make room"
+        f"Elasticsearch at http://{sink.address} refused us (401); it was probably first started with other keys: data "
+        "and keys belong together, restore the keys or remove both volumes; if Elasticsearch is new, its disk is "
+        "probably too full for the index of its users: see its log and free some space"
     )
 
 

@@ -16,7 +16,7 @@ def test_a_healthy_server_gives_no_warning() -> None:
 def test_evictions_count_since_the_sample_before() -> None:
     (found,) = conditions_of(sample(**QUIET, evicted_keys=15), evicted_before=3)
     assert (found.kind, found.value, found.limit) == ("keys_evicted", 12, 0)
-    assert found.text == "the server evicted 12 keys since the sample before; expected maxmemory-policy noeviction"
+    assert found.text == "the server evicted 12 keys since the previous sample; expected maxmemory-policy noeviction"
 
 
 @pytest.mark.parametrize("before", [None, 15])

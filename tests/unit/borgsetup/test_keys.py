@@ -106,7 +106,7 @@ def test_a_password_that_is_not_made_yet_is_said_in_one_line(tmp_path: Path) -> 
     path = tmp_path / SETUP / "borg_setup_user_password"
     with pytest.raises(SettingsError) as caught:
         read_password(tmp_path)
-    expected = f"keys_dir: cannot read {path}: No such file or directory; the step keys makes it"
+    expected = f"keys_dir: cannot read {path}: No such file or directory; run the step keys first"
     assert str(caught.value) == expected
 
 
@@ -115,4 +115,4 @@ def test_a_folder_that_is_a_file_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         make_keys(tmp_path)
     assert str(caught.value).startswith(f"keys_dir: cannot write {tmp_path}/setup")
-    assert str(caught.value).endswith("; expected folders of our own user")
+    assert str(caught.value).endswith("; expected folders that this user may write; run it again")

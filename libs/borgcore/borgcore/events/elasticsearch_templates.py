@@ -1,8 +1,8 @@
-"""Index templates for Elasticsearch, derived from the events' classes: exactly their fields are mapped.
+"""Index templates for Elasticsearch, derived from the event classes: exactly their fields are mapped.
 
-Fields that no event has are kept in ``_source`` but not indexed, so a newer producer is not refused. A number is not
-taken for another type of number and a string not for a number (``coerce``): it would be found as another value than
-the one that is shown. The refresh interval is left as it is: each second while somebody searches, else not at all.
+Unknown fields are kept in ``_source`` but not indexed, so that events of a newer producer are accepted. ``coerce`` is
+off, because a value converted to the mapped type would be searched as another value than ``_source`` shows. The refresh
+interval is Elasticsearch's default: every second, but only on indices that are being searched.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import SCHEMA_VERSION
 from borgcore.events.topics import Topic
 
-PRIORITY = 200  # above 100, which Elasticsearch's own templates have
-LONGEST_KEYWORD = 1024  # characters; a longer string is kept, but not found by
+PRIORITY = 200  # above the 100 of Elasticsearch's own templates
+LONGEST_KEYWORD = 1024  # characters; a longer string is stored but not indexed
 _MAPPINGS: dict[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "date": {"type": "date"},
@@ -24,7 +24,7 @@ _MAPPINGS: dict[str, dict[str, Any]] = {
 
 
 def index_template(topic: Topic, prefix: str, replicas: int) -> dict[str, Any]:
-    """Make the template of a topic's indices, ``<prefix><topic>-*``."""
+    """Return the template of a topic's indices, ``<prefix><topic>-*``."""
     return {
         "index_patterns": [f"{prefix}{topic}-*"],
         "priority": PRIORITY,

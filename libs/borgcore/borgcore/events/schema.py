@@ -1,7 +1,7 @@
-"""What every event is: the classes in training.py and monitoring.py list the fields for the logs and the stores.
+"""The base of all events; the classes in training.py and monitoring.py list the fields for the logs and the stores.
 
-``python -m borgcore.events.reference`` writes docs/events.md from it; the store's index templates are made from it. A
-field that is None is left out of the JSON. A change that an old reader would misread raises :data:`SCHEMA_VERSION`.
+docs/events.md and the store's index templates are generated from these classes. A field that is None is left out of the
+JSON. A change that an old reader would misread raises :data:`SCHEMA_VERSION`.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,32 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What a field of a report is besides its type and docstring; whatever shows the field takes it from here."""
+    """Metadata of a number that is reported periodically; its help text is the docstring of the field.
+
+    The report in Redis, the Prometheus metrics, the terminal, docs/events.md and the dashboard all use it.
+    """
 
     kind: Literal["counter", "gauge", "rate", "share"]
-    """A counter only grows, a gauge is the state now; a rate and a share are over the time since the report before."""
+    """A counter only grows; a gauge is the current value; rate and share are over the time since the last report."""
+    unit: str
+    """What is counted or measured; 1 for a plain number."""
     label: str = ""
-    """Heading of its column in the terminal's table, title of its panel's metric; no column without one."""
-    text: str = ""
-    """Format of its value in the terminal, with what stands before it."""
+    """Heading of its column in the terminal and name of its line in the dashboard; without one it has no column."""
+    template: str = ""
+    """Format string of its value in the terminal, including the text around it."""
     metric: str | None = None
-    """Name in Prometheus where it is not the field's own: of a share, the counter of seconds behind it; empty: none."""
+    """Prometheus name without ``_total``; None derives it from the field's name, empty exports no metric.
 
-    def describe(self, value: object) -> str:
-        """Write a value as the terminal shows it; a dash where there is none."""
-        return "-" if value is None else self.text.format(value)
+    A share names the counter of seconds it is computed from.
+    """
+
+    def render(self, value: object) -> str:
+        """Return the value as the terminal shows it; a dash for None."""
+        return "-" if value is None else self.template.format(value)
 
 
 class Event(BaseModel):
-    """What a producer says; the publisher adds @timestamp, event_id, event, schema and run."""
+    """What a producer publishes; the publisher adds @timestamp, event_id, event, schema and run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -44,11 +52,16 @@ class Event(BaseModel):
 
     @classmethod
     def figures(cls) -> dict[str, Figure]:
-        """Return the figures among the fields, by name, in their order."""
+        """Return the figures among the fields by name, in order of declaration."""
         found = {name: find_figure(info) for name, info in cls.model_fields.items()}
         return {name: figure for name, figure in found.items() if figure is not None}
 
+    @classmethod
+    def help_text(cls, field: str) -> str:
+        """Return the docstring of a field on one line."""
+        return " ".join((cls.model_fields[field].description or "").split())
+
 
 def find_figure(info: FieldInfo) -> Figure | None:
-    """Return the figure that a field is annotated with."""
+    """Return the figure with which a field is annotated, or None."""
     return next((one for one in info.metadata if isinstance(one, Figure)), None)

@@ -1,12 +1,12 @@
-"""The table of events in SQLite, as the logshipper writes it and readers read it.
+"""The table of events in SQLite, written by the logshipper.
 
-A reader follows it by ``WHERE position > ? ORDER BY position``: writers take turns, so positions appear in the order in
-which they were given. ``document`` is the event as its producer encoded it. The other columns are computed from it as
-they are read, and are NULL where the document has no such field or SQLite cannot read it.
+Readers follow it by ``WHERE position > ? ORDER BY position``: writers are serialised, so positions become visible in
+ascending order. ``document`` is the event as its producer encoded it. The generated columns are computed from it on
+read; they are NULL if the document is not valid JSON or lacks the field.
 """
 
 USER_VERSION = 1
-"""``PRAGMA user_version`` of a database with this table; another one is not for this code."""
+"""``PRAGMA user_version`` of a database with this table; this code reads no other version."""
 
 CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS events (

@@ -1,4 +1,4 @@
-"""Every key of a run in Redis; all share the hash tag ``{<run>:r0}``, so one call may use several in a cluster."""
+"""Every key of a run in Redis; they share the hash tag ``{<run>:r0}``, so one call may use several in a cluster."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class RunKeys:
         return self._key("meta")
 
     def weights(self, owner: int | None = None) -> str:
-        """Hash: version (decimal), data (safetensors); of the run, or of one agent that trains its own network."""
+        """Hash: version (decimal), data (safetensors); the run's, or those of an agent that trains its own network."""
         return self._key("weights" if owner is None else f"weights:{owner}")
 
     @property
@@ -37,12 +37,12 @@ class RunKeys:
         return self._key("reports")
 
     def events(self, topic: str) -> str:
-        """Stream: the events of one topic, if the event log is Redis Streams."""
+        """Stream: the events of one topic, if the event log is in Redis Streams."""
         return self._key(f"events:{topic}")
 
     @property
     def events_trimmed(self) -> str:
-        """Hash: topic -> entries trimmed before anyone had read them."""
+        """Hash: topic -> number of entries trimmed before they were read."""
         return self._key("events-trimmed")
 
     def lease(self, number: int) -> str:

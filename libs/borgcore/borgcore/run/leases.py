@@ -1,7 +1,7 @@
-"""Numbers claimed by expiring leases: who is agent 1, 2, 3 … of a run, and so who learns.
+"""Agent numbers 1, 2, 3 … of a run, claimed by expiring leases; the number decides who learns.
 
 A lease is a Redis key with an expiry; redis-py's ``Lock`` compares the token and renews in one server-side script.
-Fencing tokens come later: a holder that was paused past its expiry learns of its loss at the next renewal.
+There are no fencing tokens: a holder that was paused past the expiry notices the loss only at its next renewal.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Lease:
     _lock: Lock
 
     async def renew(self) -> bool:
-        """Hold on for another ``ttl_s``; return False if the lease had expired and another agent may have it."""
+        """Extend the lease to ``ttl_s`` from now; return False if it had expired, so that another agent may hold it."""
         try:
             await self._lock.reacquire()
         except LockNotOwnedError:
@@ -33,7 +33,7 @@ class Lease:
         return True
 
     async def release(self) -> None:
-        """Give the number back at once, so that its successor need not wait for the expiry."""
+        """Release the number at once, so that a successor need not wait for the expiry."""
         try:
             await self._lock.release()
         except LockNotOwnedError:
@@ -47,7 +47,7 @@ async def claim(redis: Redis, run: str, number: int, ttl_s: float) -> Lease | No
 
 
 async def claim_lowest(redis: Redis, run: str, ttl_s: float, first: int = 1) -> Lease:
-    """Claim the lowest free number from ``first`` on.
+    """Claim the lowest free number, starting at ``first``.
 
     Raises:
         MismatchError: all ``MAX_AGENTS`` numbers are held.
@@ -60,6 +60,6 @@ async def claim_lowest(redis: Redis, run: str, ttl_s: float, first: int = 1) -> 
 
 
 async def count_holders(redis: Redis, run: str, known: int) -> int:
-    """Count the agents alive: the leases held among the first ``2 * known + 1`` numbers (claims go to the lowest)."""
+    """Count the leases held among the first ``2 * known + 1`` numbers; claims take the lowest free one."""
     keys = RunKeys(run)
     return int(await redis.exists(*[keys.lease(number) for number in range(1, min(2 * known + 1, MAX_AGENTS) + 1)]))

@@ -1,4 +1,4 @@
-"""Each agent's newest report in the run's Redis: the events that it publishes, for ``borg up`` to show."""
+"""Each agent's newest report in the run's Redis: the events that it publishes and more fields, for ``borg up``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class AgentReport(AgentReported):
-    """One agent now: what it publishes each second, and what only the run's Redis keeps."""
+    """The events that an agent publishes each second, as one object, and fields that only the report has."""
 
     pid: int
     at_s: float
@@ -26,15 +26,16 @@ class AgentReport(AgentReported):
     recent: tuple[tuple[float, float], ...] = ()
     """(Unix time, true undiscounted return) of the newest episodes, newest last."""
     learner: LearnerReported | None = None
+    """None if this agent does not learn, or has not yet trained."""
 
     @property
     def events(self) -> list[Event]:
-        """The events that the report is made of."""
+        """Return the events in the report."""
         own = AgentReported(**{name: getattr(self, name) for name in AgentReported.model_fields})
         return [own] if self.learner is None else [own, self.learner]
 
     def mean_return(self, last: int = 20) -> float | None:
-        """Return the mean over the ``last`` newest episodes; None before ``last`` have ended."""
+        """Return the mean over the ``last`` newest episodes, or None before that many have ended."""
         return mean_return(self.recent, last)
 
 
@@ -60,7 +61,7 @@ async def read_reports(redis: Redis, run: str) -> list[AgentReport]:
     for name, raw in found.items():
         try:
             if len(raw) > _MAX_REPORT_BYTES:
-                raise ValueError(len(raw))  # noqa: TRY301  # one place says what was left out
+                raise ValueError(len(raw))  # noqa: TRY301  # logged below with the others
             reports.append(AgentReport.model_validate_json(raw))
         except (ValidationError, ValueError):
             _log.warning("report_refused", agent=name.decode(errors="replace")[:20], size_bytes=len(raw))

@@ -12,21 +12,21 @@ from borgcore.errors import CorruptDataError
 from borgcore.run.keys import RunKeys
 
 STATS_REPLIES = 4  # to the commands of queue_stats
-_MEMORY_USAGE_SAMPLES = 512  # elements that MEMORY USAGE looks at: 64 were off by 5 %, 512 are by 1 %
+_MEMORY_USAGE_SAMPLES = 512  # elements that MEMORY USAGE measures; the error was 5 % with 64 and is 1 % with 512
 _META = ["capacity", "inserted", "sampled", "spec", "indexed"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayStats:
-    """The memory's health at one moment."""
+    """Size and counters of the replay memory at one moment."""
 
-    size: int  # transitions stored
+    size: int  # transitions in the memory
     capacity: int  # transitions
-    inserted: int  # transitions ever stored, over all agents
-    sampled: int  # samples ever drawn, over all agents
-    bytes: int  # of transitions and priorities, by MEMORY USAGE
-    maxmemory: int  # bytes; 0: no limit
-    used_memory: int  # bytes, of the whole server
+    inserted: int  # transitions stored by all agents since the run began
+    sampled: int  # samples drawn since the run began
+    bytes: int  # of transitions and priorities, estimated by MEMORY USAGE
+    maxmemory: int  # bytes; 0 means no limit
+    used_memory: int  # bytes allocated by the whole server
 
     @property
     def bytes_per_transition(self) -> float:
@@ -53,9 +53,9 @@ async def read_stats(redis: Redis, run: str) -> ReplayStats | None:
 
 
 def queue_stats(look: Pipeline, run: str) -> None:
-    """Queue the commands for a memory's stats on a pipeline that also asks for INFO memory.
+    """Queue the commands for a memory's stats on a pipeline to which the caller adds INFO memory.
 
-    It takes 0.3 ms of the server's time, as long at a million transitions as at 100,000.
+    They take 0.3 ms of the server's time, whether the memory holds 100,000 transitions or a million.
     """
     keys = RunKeys(run)
     look.hmget(keys.meta, _META)
@@ -87,8 +87,8 @@ def parse_stats(replies: Sequence[Any], memory: Mapping[str, Any], redis: Redis,
 
 
 def describe_broken(redis: Redis, run: str) -> str:
-    """Return the error text for a memory whose description lost fields; nothing of ours removes any."""
+    """Return the error text for a memory whose description lacks fields; no code of this project removes any."""
     return (
-        f"the replay memory of run {run!r} at {address_of(redis)} is broken: {RunKeys(run).meta} is not whole, "
+        f"the replay memory of run {run!r} at {address_of(redis)} is broken: {RunKeys(run).meta} is incomplete, "
         "expected spec, capacity, indexed, inserted and sampled; choose another run, or delete the keys of this one"
     )

@@ -1,4 +1,4 @@
-"""Network weights from the learner to every agent: safetensors in Redis, under a version that only grows."""
+"""Network weights from the learner to every agent: safetensors in Redis, with a version that only grows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _VERSION_DIGITS = 18
-_HEADER_BYTES = 1 << 20  # names, shapes and types of the tensors; far more than any network here needs
+_HEADER_BYTES = 1 << 20  # for names, shapes and types of the tensors; far more than any network here needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ def decode_weights(data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
     """Unpack a safetensors file that must hold exactly the ``expected`` names and shapes, all float32 and finite.
 
     Raises:
-        CorruptDataError: not safetensors, or a value is not a finite float32.
-        MismatchError: another network's names or shapes.
+        CorruptDataError: the data is not safetensors, or a value is not a finite float32.
+        MismatchError: names or shapes are those of another network.
     """
     try:
         arrays = safetensors.numpy.load(data)
@@ -61,20 +61,20 @@ def decode_weights(data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
 
 
 def weights_size_limit(expected: Shapes) -> int:
-    """Return the most bytes that float32 weights of these shapes take as safetensors."""
+    """Return an upper bound on the bytes of float32 weights of these shapes as safetensors."""
     return _HEADER_BYTES + 4 * sum(int(np.prod(shape)) for shape in expected.values())
 
 
 async def publish_weights(redis: Redis, key: str, weights: Weights) -> None:
-    """Publish ``weights`` for all agents to play with; ``key`` is :meth:`borgcore.run.keys.RunKeys.weights`."""
+    """Publish ``weights`` for all agents; ``key`` is :meth:`borgcore.run.keys.RunKeys.weights`."""
     await redis.hset(key, mapping={"version": weights.version, "data": weights.data})
 
 
 async def fetch_weights(redis: Redis, key: str, newer_than: int, max_bytes: int) -> Weights | None:
-    """Fetch the published weights; return None if there are none newer than ``newer_than``.
+    """Fetch the published weights, or return None if none are newer than ``newer_than``.
 
     Raises:
-        CorruptDataError: the stored version is invalid, or the data longer than ``max_bytes``; it was not fetched.
+        CorruptDataError: the stored version is invalid, or the data exceeds ``max_bytes``; it was not fetched.
     """
     version = await redis.hget(key, "version")
     if version is None:
@@ -89,6 +89,6 @@ async def fetch_weights(redis: Redis, key: str, newer_than: int, max_bytes: int)
         return None
     stored: list[Any] = await redis.hmget(key, ["version", "data"])  # bytes: decode_responses is off
     found, data = stored
-    return (
-        Weights(int(version), data) if found == version and data is not None else None
-    )  # replaced meanwhile: next time
+    if found != version or data is None:
+        return None  # replaced in between: the next call fetches the newer one
+    return Weights(int(version), data)

@@ -1,4 +1,4 @@
-"""An agent's progress as events for the log."""
+"""The events that an agent publishes."""
 
 import os
 import time
@@ -17,12 +17,12 @@ from borgcore.eventlog.publisher import Publisher
 from borgcore.events.training import EpisodeEnded, RunEnded, RunStarted
 from borgcore.run.reports import AgentReport
 
-_VERSION = version("borgagent")  # looks at the disk
+_VERSION = version("borgagent")  # at import, since it reads the disk
 
 
 @contextmanager
 def publish_run(publisher: Publisher, state: AgentState, device: torch.device, address: str) -> Iterator[None]:
-    """Publish that the run begins, and at the end of the block that it ends, and why; Redis is at ``address``."""
+    """Publish run_started, and at the end of the block run_ended with its reason; ``address`` is that of Redis."""
     publisher.agent = state.membership.number
     publisher.publish(run_started(state, device))
     reason = "asked"
@@ -36,14 +36,14 @@ def publish_run(publisher: Publisher, state: AgentState, device: torch.device, a
 
 
 def publish_report(publisher: Publisher, report: AgentReport) -> None:
-    """Publish what a report says of the agent, and of its learner where it has one."""
-    publisher.agent = report.agent  # another than before, where it was elected
+    """Publish the events in a report, under the agent's present number."""
+    publisher.agent = report.agent  # changes when the agent is elected
     for event in report.events:
         publisher.publish(event)
 
 
 def run_started(state: AgentState, device: torch.device) -> RunStarted:
-    """The run as this process begins it, or goes on with it."""
+    """Describe the run that this process starts or resumes."""
     settings = state.settings
     return RunStarted(
         agent=state.membership.number,
@@ -58,7 +58,7 @@ def run_started(state: AgentState, device: torch.device) -> RunStarted:
 
 
 def run_ended(state: AgentState, reason: str) -> RunEnded:
-    """What this process has come to."""
+    """Summarise what this process did."""
     return RunEnded(
         agent=state.membership.number,
         pid=os.getpid(),
@@ -70,7 +70,7 @@ def run_ended(state: AgentState, reason: str) -> RunEnded:
 
 
 def describe_end(error: BaseException, address: str) -> str:
-    """The one line that the process leaves; of a defect its kind, the rest is in the service's own log."""
+    """Return the reason for an end in one line; for a bug only its type, since the service's own log has the rest."""
     explained = user_error(error, address)
     if explained is not None:
         return " ".join(str(explained).split())
@@ -80,7 +80,7 @@ def describe_end(error: BaseException, address: str) -> str:
 
 
 def episodes_ended(state: AgentState, rollout: Rollout, weights_version: int) -> list[EpisodeEnded]:
-    """The episodes that ended in a chunk of play that is not counted yet."""
+    """Return the episodes that ended in ``rollout``, which ``state`` does not count yet."""
     acting = state.acting
     return [
         EpisodeEnded(

@@ -1,4 +1,4 @@
-"""What of the settings may be shown to whoever reads the events: all but secrets."""
+"""Settings as events may show them: without secrets."""
 
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ HIDDEN = "not shown"
 
 
 def redact(settings: BaseModel) -> dict[str, Any]:
-    """Every setting, nested, as JSON has it; secrets are left out, and of a URL only scheme and address stand."""
+    """Return every setting, nested, as JSON values; without secrets, and URLs reduced to scheme and address."""
     plain = settings.model_dump(mode="json")
     shown: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
@@ -22,7 +22,7 @@ def redact(settings: BaseModel) -> dict[str, Any]:
         if isinstance(value, BaseModel):
             shown[name] = redact(value)
         elif isinstance(value, dict):
-            shown[name] = {str(key): _disclose_value(one, plain[name][str(key)]) for key, one in value.items()}
+            shown[name] = {str(key): _redact_value(one, plain[name][str(key)]) for key, one in value.items()}
         elif isinstance(value, str) and (name == "url" or name.endswith("_url")):
             shown[name] = redact_url(value)
         else:
@@ -31,7 +31,7 @@ def redact(settings: BaseModel) -> dict[str, Any]:
 
 
 def redact_url(url: str) -> str:
-    """Scheme and address of a server, without a login; of one that may hide a login elsewhere, nothing."""
+    """Return scheme and address of a server; :data:`HIDDEN` for a URL that may contain a login elsewhere."""
     try:
         address = read_kafka_url(url).address if is_kafka(url) else read_address(url)
     except (SettingsError, ValueError):
@@ -39,7 +39,7 @@ def redact_url(url: str) -> str:
     return f"{url.partition('://')[0]}://{address}"
 
 
-def _disclose_value(value: object, plain: object) -> object:
+def _redact_value(value: object, plain: object) -> object:
     return redact(value) if isinstance(value, BaseModel) else plain
 
 

@@ -1,4 +1,4 @@
-"""The agent's report of itself, once a second: into the run's reports and into the event log."""
+"""The agent's report, once a second: published as events and written to Redis."""
 
 import os
 import time
@@ -18,11 +18,11 @@ from borgcore.service.health import Health
 from borgcore.service.ticker import Ticker
 
 REPORT_PERIOD_S = 1.0
-SILENT_S = 3.0  # without a report that Redis took, an agent is not ready
+SILENT_S = 3.0  # an agent is not ready once Redis has taken no report for this long
 
 
 class Reporter:
-    """Turns the stages' counters into rates over the time since the report before."""
+    """Publishes and writes reports; rates and shares are over the time since the previous one."""
 
     def __init__(self, redis: Redis, publisher: Publisher, state: AgentState) -> None:
         self._redis = redis
@@ -36,7 +36,7 @@ class Reporter:
         self._learned: LearningProgress | None = None
 
     async def publish(self) -> None:
-        """Publish a report each period until cancelled, also while Redis is away: the log may be elsewhere."""
+        """Publish a report each period until cancelled, even during an outage of Redis: the log may be elsewhere."""
         ticker = Ticker(REPORT_PERIOD_S)
         while True:
             await ticker.wait()
@@ -46,7 +46,7 @@ class Reporter:
             self._measured.set()
 
     async def write(self) -> None:
-        """Write the newest report to Redis, as often as there is one, until cancelled."""
+        """Write each new report to Redis until cancelled; while Redis is slow, only the newest."""
         while True:
             await self._measured.wait()
             self._measured = anyio.Event()
@@ -54,7 +54,7 @@ class Reporter:
             self._taken_at_s = time.monotonic()
 
     async def keep_ready(self, health: Health) -> None:
-        """Say until cancelled that the agent is ready while it plays or learns and Redis takes its reports."""
+        """Until cancelled, keep ``health`` ready while the agent works and Redis takes its reports."""
         try:
             while True:
                 silent_s = time.monotonic() - self._taken_at_s
@@ -64,7 +64,7 @@ class Reporter:
             health.ready = False
 
     def measure(self) -> AgentReport:
-        """Compare the counters with those of the report before."""
+        """Make a report from the counters now and at the previous report."""
         now = time.monotonic()
         elapsed_s = max(now - self._at_s, 1e-9)
         acting, before = self._state.acting, self._acted

@@ -10,7 +10,7 @@ from rich.text import Text
 from borgcore.errors import CorruptDataError
 
 _ENVELOPE = frozenset({"@timestamp", "event_id", "event", "schema", "run", "agent"})
-# A sample has about fifty fields and comes every second: only these are shown.
+# A sample has about fifty fields and is published every second: only these are shown.
 _WATCHED = {
     "memory_sampled": (
         "replay_transitions",
@@ -25,7 +25,7 @@ _WATCHED = {
         "fcall_p99_us",
     )
 }
-_LONGEST = 60  # characters of a nested value; --json has it whole
+_LONGEST = 60  # characters of a nested value; --json shows it whole
 _WHOLE = 1000.0  # larger numbers are shown without a fraction
 
 
@@ -33,7 +33,7 @@ def render_event(document: str) -> Text:
     """Render a stored document.
 
     Raises:
-        CorruptDataError: it is no JSON object.
+        CorruptDataError: the document is not a JSON object.
     """
     try:
         event: dict[str, Any] = orjson.loads(document)

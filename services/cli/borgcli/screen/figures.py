@@ -1,4 +1,4 @@
-"""A run's figures, as a table and as a line."""
+"""The figures of a run as a table and as a line."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +12,7 @@ from borgcore.run.stats import ReplayStats
 
 _AGENT = {name: figure for name, figure in AgentReported.figures().items() if figure.label}
 _LEARNER = LearnerReported.figures()
-_LONG = 100  # episodes of the second mean return, which is in no event
+_LONG = 100  # episodes of the second mean return, which is computed here; no event has it
 
 
 def render_table(progress: RunProgress, phase: str | None = None) -> RenderableType:
@@ -46,12 +46,12 @@ def _head(progress: RunProgress) -> str:
 
 
 def _cells(report: AgentReport) -> dict[str, str]:
-    """Write an agent's figures by column: those that have a label, and the mean over more episodes beside return_20."""
+    """Return an agent's cells by column: labelled figures, and after return_20 the mean over more episodes."""
     cells = {"agent": f"{report.agent}{' * learner' if report.learner else ''}"}
     for name, figure in _AGENT.items():
-        cells[figure.label] = figure.describe(getattr(report, name))
+        cells[figure.label] = figure.render(getattr(report, name))
         if name == "return_20":
-            cells[f"return {_LONG}"] = figure.describe(report.mean_return(_LONG))
+            cells[f"return {_LONG}"] = figure.render(report.mean_return(_LONG))
     return cells
 
 
@@ -61,7 +61,7 @@ def _learner_line(progress: RunProgress) -> str:
 
 
 def _describe_learner(learner: LearnerReported) -> str:
-    return "learner: " + "".join(figure.describe(getattr(learner, name)) for name, figure in _LEARNER.items())
+    return "learner: " + "".join(figure.render(getattr(learner, name)) for name, figure in _LEARNER.items())
 
 
 def _memory_line(stats: ReplayStats | None) -> str:
@@ -74,7 +74,7 @@ def _memory_line(stats: ReplayStats | None) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Write a size in the unit that suits it: ``1.5 MiB``."""
+    """Return a size in the largest unit that fits: ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:  # noqa: PLR2004  # KiB
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

@@ -18,7 +18,7 @@ class RunProgress:
 
     run: str
     game: str
-    agents: int  # processes that were asked for
+    agents: int  # number of agent processes requested
     now_s: float  # Unix time
     elapsed_s: float
     for_s: float | None
@@ -29,9 +29,9 @@ class RunProgress:
 
     @property
     def pooled_return(self) -> float | None:
-        """Mean return over the newest episodes of the agents that explore least; None until there are enough.
+        """Mean return over the newest episodes of the agents that explore least; None before there are enough.
 
-        With many agents the first ones keep exploring, and their returns say little about the network.
+        With many agents the first ones never stop exploring, so their returns say little about the network.
         """
         lowest = min((report.epsilon for report in self.reports), default=0.0)
         judged = [report for report in self.reports if report.epsilon <= max(2 * lowest, _GREEDY)]

@@ -1,7 +1,7 @@
 """A panel in the format of Kibana's Lens: the columns of one table, and a visualisation that refers to them.
 
-Kibana asks Elasticsearch for the columns in their order, each bucket inside the one before it. So the split comes
-before the x-axis: its values are those of the whole time range, not other ones at each point of the axis.
+Kibana nests the buckets in the order of the columns. The split comes before the x-axis, so that its values are those of
+the whole time range instead of different ones at each point of the axis.
 """
 
 from typing import Any
@@ -9,25 +9,25 @@ from typing import Any
 from borgcore.events.reference import list_fields
 from borgsetup.kibana.panel import DATA_VIEWS, TIME, Format, Metric, Panel
 
-SPLIT_VALUES = 64  # the number of agents that are counted
+SPLIT_VALUES = 64  # as many as the agents that the monitor counts
 _X = "x"
 _FORMATS: dict[Format, dict[str, Any]] = {
     "number": {"id": "number", "params": {"decimals": 2}},
     "whole": {"id": "number", "params": {"decimals": 0}},
     "bytes": {"id": "bytes", "params": {"decimals": 1}},
     "percent": {"id": "percent", "params": {"decimals": 1}},
-}  # dates are recognised
+}  # a date needs no format
 
 
 def lens_attributes(panel: Panel) -> dict[str, Any]:
-    """Return the attributes of a Lens object, stored by itself or by value inside a dashboard's panel."""
+    """Return the attributes of a Lens object, which a dashboard's panel contains by value."""
     columns = _columns(panel)
     layer = {"columnOrder": list(columns), "columns": columns, "incompleteColumns": {}, "sampling": 1}
     visualization_type, visualization = _visualization(panel)
     return {
         "type": "lens",
         "title": panel.title,
-        "description": panel.description,
+        "description": panel.help_text,
         "visualizationType": visualization_type,
         "references": [reference_data_view(panel)],
         "state": {
@@ -35,14 +35,14 @@ def lens_attributes(panel: Panel) -> dict[str, Any]:
             "visualization": visualization,
             "query": {"language": "kuery", "query": f'event : "{panel.event.name}"'},
             "filters": [],
-            "internalReferences": [],  # to data views of the panel's own, which there are none of
+            "internalReferences": [],  # to data views of the panel's own
             "adHocDataViews": {},
         },
     }
 
 
 def reference_data_view(panel: Panel) -> dict[str, str]:
-    """Reference by which Lens finds the data view of its layer: a stored layer itself does not name one."""
+    """Return the reference by which Lens finds the data view of its layer; a stored layer does not name one itself."""
     name = f"indexpattern-datasource-layer-{_layer_id(panel)}"
     return {"type": "index-pattern", "id": DATA_VIEWS[panel.event.topic], "name": name}
 
@@ -110,7 +110,7 @@ def _number_axis(field: str) -> dict[str, Any]:
         "label": field,
         "customLabel": True,
         "dataType": "number",
-        "operationType": "range",  # with type histogram: intervals of one width, which Kibana chooses
+        "operationType": "range",  # with type histogram: intervals of equal width, which Kibana chooses
         "scale": "interval",
         "sourceField": field,
         "isBucketed": True,

@@ -1,7 +1,7 @@
 """Kibana's saved objects: a data view for each topic, and the dashboard with its panels by value.
 
-Ids are fixed, so that an import replaces the previous one. Versions are those of the format written here, not of
-Kibana: an 8.19 migrates older objects and refuses newer ones.
+Ids are fixed, so that an import replaces the previous one. The versions are those of the format written here, not of
+Kibana: Kibana 8.19 migrates older formats and refuses newer ones.
 """
 
 from dataclasses import asdict
@@ -16,12 +16,12 @@ from borgsetup.kibana.panels import ROWS
 
 DASHBOARD = "borg-dqn-training"
 CONTROLS = {"run": "prefix", "agent": "exact"}
-"""Fields to filter by, and how Kibana searches their values: a number has no prefix."""
-_CONTROLLED: Topic = "training_log"  # all its events have both
+"""Fields to filter by, and how Kibana searches their values: numbers have no prefix search."""
+_CONTROLLED: Topic = "training_log"  # all its events have both fields
 
 
 def saved_objects() -> list[dict[str, Any]]:
-    """Return all objects, each after those it refers to."""
+    """Return all objects, each after those that it refers to."""
     return [*(_data_view(topic) for topic in TOPICS), _dashboard()]
 
 
@@ -61,8 +61,8 @@ def _dashboard() -> dict[str, Any]:
         "id": DASHBOARD,
         "attributes": {
             "title": "Borg-DQN Training",
-            "description": "How well and how fast the agents learn, their replay memory, and the way of their events. "
-            "While an agent is chosen, panels whose events name no agent are empty.",
+            "description": "How well and how fast the agents learn, their replay memory, and the path of events into "
+            "the store. While an agent is selected, panels whose events name no agent are empty.",
             "timeRestore": True,
             "timeFrom": "now-30m",
             "timeTo": "now",
@@ -71,7 +71,7 @@ def _dashboard() -> dict[str, Any]:
             "optionsJSON": _embed(
                 {
                     "hidePanelTitles": False,
-                    "syncColors": True,  # an agent has one color in all panels
+                    "syncColors": True,  # an agent has the same color in all panels
                     "syncCursor": True,
                     "syncTooltips": False,
                     "useMargins": True,
@@ -95,7 +95,7 @@ def _panel(panel: Panel, place: Place) -> dict[str, Any]:
         "gridData": {"i": panel.id} | asdict(place),
         "embeddableConfig": {
             "title": panel.title,
-            "description": panel.description,
+            "description": panel.help_text,
             "hidePanelTitles": panel.chart == "number",  # its label repeats the title
             "attributes": lens_attributes(panel),
             "enhancements": {},
@@ -111,7 +111,7 @@ def _prefixed(panel: Panel) -> dict[str, str]:
 def _control_group() -> dict[str, Any]:
     return {
         "controlStyle": "oneLine",
-        "chainingSystem": "HIERARCHICAL",  # lists only the agents of the chosen run
+        "chainingSystem": "HIERARCHICAL",  # lists only the agents of the selected run
         "showApplySelections": False,
         "ignoreParentSettingsJSON": _embed(
             {"ignoreFilters": False, "ignoreQuery": False, "ignoreTimerange": False, "ignoreValidations": False}

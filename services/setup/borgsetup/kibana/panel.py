@@ -1,4 +1,4 @@
-"""Define a panel of the dashboard: an event, metrics of its fields, and how they are drawn."""
+"""What a panel of the dashboard is: an event, metrics of its fields, and how they are drawn."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ from borgcore.events.schema import Event
 from borgcore.events.topics import Topic
 
 TIME = "@timestamp"
-GRID_COLUMNS = 48  # of every dashboard in Kibana
+GRID_COLUMNS = 48  # in every dashboard of Kibana
 DATA_VIEWS: dict[Topic, str] = {"training_log": "borg-training-log", "memory_monitoring": "borg-memory-monitoring"}
 """Id of the data view of a topic's indices."""
 
@@ -18,13 +18,13 @@ Format = Literal["number", "whole", "bytes", "percent", "date"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number, computed over the events that share a point of the chart."""
+    """One number, computed over the events at the same point of the chart."""
 
     operation: Operation
     field: str | None
     """Field of the event; None counts events."""
     label: str = ""
-    """Empty: the label of the figure, as its event defines it."""
+    """If empty, the label of the figure as its event defines it."""
     format: Format = "number"
     newest: str | None = None
     """Use only the end of the time range, such as ``1m``, to show the present; for panels without an x-axis."""
@@ -35,7 +35,8 @@ class Panel:
     """One chart, single number or table of the dashboard."""
 
     title: str
-    description: str
+    description: str | None
+    """None: the help text of the first metric's field."""
     event: type[Event]
     metrics: tuple[Metric, ...]
     chart: Chart = "line"
@@ -43,6 +44,11 @@ class Panel:
     """Fields that get one line per value, or one row in a table."""
     x: str = TIME
     """Field of the x-axis, a time or a number; numbers and tables have no axis."""
+
+    @property
+    def help_text(self) -> str:
+        """The description, or the help text of the first metric's field."""
+        return self.description or self.event.help_text(self.metrics[0].field or "")
 
     def label_of(self, metric: Metric) -> str:
         """Return the label of one of its metrics."""
@@ -56,22 +62,22 @@ class Panel:
 
     @property
     def has_axis(self) -> bool:
-        """Return whether it is drawn along an x-axis."""
+        """Whether it is drawn along an x-axis."""
         return self.chart not in {"number", "table"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side that share the whole width evenly."""
+    """Panels side by side, of equal width."""
 
     height: int
-    """In units of the grid, which is 48 wide."""
+    """Units of the grid."""
     panels: tuple[Panel, ...]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a panel stands and how large it is, in units of the grid from the top left."""
+    """Position and size of a panel, in units of the grid from the top left."""
 
     x: int
     y: int

@@ -1,7 +1,7 @@
-"""The dashboard from top to bottom. After a change, regenerate deploy/kibana/dashboard.ndjson.
+"""The dashboard from top to bottom; after a change regenerate deploy/kibana/dashboard.ndjson.
 
-A panel shows fields of one event over time, or over the number field ``x``; ``split`` draws one line per value of a
-field. docs/events.md explains events and fields.
+A panel shows fields of one event over time, or over the numeric field ``x``; ``split`` draws one line per value of a
+field. Labels and descriptions that are left out are those of the field, see docs/events.md.
 """
 
 from borgcore.events.monitoring import EventsDropped, MemorySampled, MemoryWarned, ShipperReported
@@ -11,7 +11,7 @@ from borgsetup.kibana.panel import TIME, Metric, Panel, Row
 HEADLINES = (
     Panel(
         "Transitions stored",
-        "Most transitions that the replay memory held at once.",
+        "Largest number of transitions in the replay memory.",
         MemorySampled,
         (Metric("max", "replay_transitions", "Transitions stored", "whole"),),
         "number",
@@ -25,28 +25,28 @@ HEADLINES = (
     ),
     Panel(
         "Best mean return",
-        "Highest mean return over 20 episodes in a row that any agent reached.",
+        "Highest mean return over 20 consecutive episodes of any agent.",
         AgentReported,
         (Metric("max", "return_20", "Best mean return"),),
         "number",
     ),
     Panel(
         "Agents alive now",
-        "Most agents that held a lease at once during the last minute.",
+        "Largest number of agents alive at once during the last minute.",
         MemorySampled,
         (Metric("max", "replay_agents", "Agents alive now", "whole", newest="1m"),),
         "number",
     ),
     Panel(
         "Episodes played",
-        "Episodes that all agents finished in the time shown.",
+        "Episodes that all agents finished in the time range.",
         EpisodeEnded,
         (Metric("count", None, "Episodes played", "whole"),),
         "number",
     ),
     Panel(
         "Train steps",
-        "Train steps since the run began.",
+        None,
         LearnerReported,
         (Metric("max", "updates", format="whole"),),
         "number",
@@ -55,7 +55,7 @@ HEADLINES = (
 RETURNS = (
     Panel(
         "Reward over steps",
-        "Mean return of the episodes that ended, against the transitions that all agents had stored by then.",
+        "Mean return of finished episodes over the transitions that all agents had stored by then.",
         EpisodeEnded,
         (Metric("average", "episode_return", "Episode return"),),
         split=("agent",),
@@ -63,7 +63,7 @@ RETURNS = (
     ),
     Panel(
         "Return per agent, smoothed",
-        "Mean return of each agent's newest 20 episodes, once it has played so many.",
+        "Mean return of each agent's newest 20 episodes, once 20 have ended.",
         AgentReported,
         (Metric("average", "return_20", "Mean return of 20 episodes"),),
         split=("agent",),
@@ -86,13 +86,13 @@ LEARNING = (
     ),
     Panel(
         "Mean Q",
-        "Mean value that the network gives to the actions in its batches; growth without end means it diverges.",
+        "Mean Q value of the actions in the batches; if it grows without bound, learning diverges.",
         LearnerReported,
         (Metric("average", "mean_q"),),
     ),
     Panel(
         "Epsilon per agent",
-        "Share of actions that are random.",
+        None,
         AgentReported,
         (Metric("average", "epsilon", format="percent"),),
         split=("agent",),
@@ -101,7 +101,7 @@ LEARNING = (
 SPEED = (
     Panel(
         "Agent steps per second",
-        "How fast agents play, stacked to what they do together.",
+        "How fast the agents play, stacked to their sum.",
         AgentReported,
         (Metric("average", "steps_per_s", format="whole"),),
         "area_stacked",
@@ -115,7 +115,7 @@ SPEED = (
     ),
     Panel(
         "Policy lag",
-        "Seconds since each agent fetched the weights that it plays with.",
+        "Seconds since each agent fetched the weights it plays with.",
         AgentReported,
         (Metric("average", "weights_age_s", "Age of weights, s"),),
         split=("agent",),
@@ -124,7 +124,7 @@ SPEED = (
 BALANCE = (
     Panel(
         "Learner waits",
-        "Share of its time that the learner waits for data, and because samples are ahead of inserts.",
+        "Share of the time the learner waits for data, or because samples are ahead of inserts.",
         LearnerReported,
         (
             Metric("average", "wait_share", format="percent"),
@@ -133,14 +133,14 @@ BALANCE = (
     ),
     Panel(
         "Acting pauses",
-        "Share of its time that each agent pauses, for the rate limiter or for a full push queue.",
+        None,
         AgentReported,
         (Metric("average", "pause_share", "Paused", "percent"),),
         split=("agent",),
     ),
     Panel(
         "Samples per insert",
-        "How often a transition is drawn, over all time.",
+        None,
         MemorySampled,
         (Metric("average", "replay_samples_per_insert", "Samples per insert"),),
     ),
@@ -154,7 +154,7 @@ MEMORY = (
     ),
     Panel(
         "Memory size",
-        "Bytes that the server (of a cluster the fullest) has allocated, and those of transitions and priorities.",
+        "Bytes allocated by the server (in a cluster, the fullest one), and bytes of transitions and priorities.",
         MemorySampled,
         (
             Metric("max", "redis_memory_used_bytes", "Server", "bytes"),
@@ -163,7 +163,7 @@ MEMORY = (
     ),
     Panel(
         "Bytes per transition",
-        "Bytes of one stored transition with its priority.",
+        None,
         MemorySampled,
         (Metric("average", "replay_bytes_per_transition", "Bytes per transition", "bytes"),),
     ),
@@ -171,27 +171,27 @@ MEMORY = (
 SERVER = (
     Panel(
         "Server commands per second",
-        "Commands that each server processes.",
+        None,
         MemorySampled,
         (Metric("average", "redis_instantaneous_ops_per_sec", "Commands/s", "whole"),),
         split=("node",),
     ),
     Panel(
         "Function latency",
-        "Mean time that a call of the replay memory's functions takes inside the server.",
+        "Mean time of a call of server-side functions inside the server.",
         MemorySampled,
         (Metric("average", "fcall_mean_us", "Mean, µs"),),
         split=("node",),
     ),
     Panel(
         "Agents alive",
-        "Agents that hold a lease.",
+        None,
         MemorySampled,
         (Metric("max", "replay_agents", "Agents", "whole"),),
     ),
     Panel(
         "Memory warnings",
-        "What began and what ended, how often and when last.",
+        "Warnings that began or ended: how often, and when last.",
         MemoryWarned,
         (Metric("count", None, "Times", "whole"), Metric("max", TIME, "Newest", "date")),
         "table",
@@ -201,21 +201,21 @@ SERVER = (
 PIPELINE = (
     Panel(
         "Shipper lag",
-        "Events in the log that are not yet in the store.",
+        None,
         ShipperReported,
         (Metric("max", "lag", "Events behind", "whole"),),
         split=("shipper",),
     ),
     Panel(
         "Dead letters",
-        "Records that can never be stored, since each shipper began.",
+        "Records that can never be stored, since each shipper started.",
         ShipperReported,
         (Metric("max", "dead_letters", "Dead letters", "whole"),),
         split=("shipper",),
     ),
     Panel(
         "Events dropped",
-        "Events that were lost while the log was away, or that a full stream lost unread.",
+        "Events lost while the log was unavailable, or trimmed unread from a full stream.",
         EventsDropped,
         (Metric("sum", "dropped", "Events dropped", "whole"),),
         "bar_stacked",
@@ -230,5 +230,5 @@ ROWS = (
     Row(11, BALANCE),
     Row(11, MEMORY),  # the memory
     Row(11, SERVER),
-    Row(10, PIPELINE),  # from the log into the store
+    Row(10, PIPELINE),  # from the event log to the store
 )

@@ -1,4 +1,4 @@
-"""The request that Kibana sends to Elasticsearch for a panel, so that tests can send it without Kibana."""
+"""The request that Kibana sends to Elasticsearch for a panel; tests send it without Kibana."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any
 from borgsetup.kibana.lens import SPLIT_VALUES
 from borgsetup.kibana.panel import TIME, Metric, Operation, Panel
 
-_AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # buckets are counted anyway
+_AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # every bucket has its count
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 
@@ -18,7 +18,7 @@ class TimeRange:
     start: datetime
     end: datetime
     time_interval: str = "30s"  # Kibana's ``auto`` for 30 minutes
-    number_interval: float = 1000  # Kibana derives a round number from the least and greatest value
+    number_interval: float = 1000  # Kibana derives a round number from the smallest and largest value
 
 
 def search_body(panel: Panel, span: TimeRange) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_events_are_listed_by_topic_in_the_order_of_their_classes() -> None:
     assert "events_dropped" in [event.name for event in list_events("memory_monitoring")]
 
 
-def test_a_field_that_may_be_absent_says_so() -> None:
+def test_a_field_that_may_be_absent_is_marked_as_optional() -> None:
     rows: dict[str, Any] = {line.split("`")[1]: line for line in write_reference().splitlines() if line[:3] == "| `"}
-    assert rows["outage_s"].endswith("| How long the log was unavailable, seconds. Absent if there is none. |")
-    assert rows["return_20"].endswith("| Mean return of the newest 20 episodes; absent before there are so many. |")
+    assert rows["outage_s"].endswith("| How long the log was unavailable, seconds. Optional. |")
+    assert rows["return_20"].endswith("| Mean return of the newest 20 episodes; absent before 20 have ended. |")

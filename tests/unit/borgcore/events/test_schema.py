@@ -42,6 +42,17 @@ def test_an_event_says_what_it_is_and_no_field_of_it_hides_one_of_the_envelope(e
     assert not {field.name for field in list_fields(event)} & {field.name for field in ENVELOPE}
 
 
+@pytest.mark.parametrize("event", [AgentReported, LearnerReported], ids=lambda event: event.name)
+def test_every_field_of_a_report_but_the_agents_number_is_a_figure_whose_unit_fits_its_name(event: type[Event]) -> None:
+    figures = event.figures()
+    assert set(event.model_fields) - set(figures) == {"agent"}
+    for name, figure in figures.items():
+        assert (figure.kind == "rate") == name.endswith("_per_s") == figure.unit.endswith("/s"), name
+        assert (figure.kind == "share") == name.endswith("_share"), name
+        assert (figure.unit == "s") == (name.endswith("_s") and not name.endswith("_per_s")), name
+        assert figure.unit, name
+
+
 def test_an_event_is_encoded_with_its_envelope_first_and_without_what_is_none() -> None:
     encoded = encode_event(EventsDropped(service="agent", dropped=3, reason="buffer_full"), "pong")
     found = orjson.loads(encoded)
