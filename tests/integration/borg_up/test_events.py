@@ -72,6 +72,7 @@ async def test_what_agents_and_monitor_tell_is_stored_once_although_monitor_and_
     try:
         (tmp_path / "borg.toml").write_text('health_address = "x"\n')
         env = {"BORG_EVENTS_URL": "kafka://127.0.0.1:1", "BORG_HEALTH_ADDRESS": "x", "BORG_CONFIG": "borg.toml"}
+        env["BORG_AGENT_LEASE_S"] = "240"  # no agent is killed here: one that is slow must not lose its number
         arguments = ("--game", "catch", "--agents", "2", "--redis-url", server.connection_url)
         borg = await begin(start, None, *arguments, **env)
         told = await tells(borg)
