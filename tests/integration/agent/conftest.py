@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from tests.limits import HANG_S
 from tests.valkey import ValkeyServer
 
 from .process import GRACE_S, LEASE_S, RUN, AgentProcess, StartAgent
@@ -32,13 +33,14 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def start_agent(valkey: str, tmp_path: Path) -> Iterator[StartAgent]:
-    """Return a function that starts an agent of Catch: eager, with a lease and a grace that outlast a busy machine."""
+    """Return a function that starts an agent of Catch: eager, with limits that outlast a busy machine."""
     started: list[AgentProcess] = []
 
     def start(*arguments: str, url: str = valkey, **env: str) -> AgentProcess:
         log = tmp_path / f"agent-{len(started)}.log"
         base = ["--redis-url", url, "--run", RUN, "--game", "catch", "--learner.compile", "never"]
-        base += ["--lease-s", str(LEASE_S), "--grace-s", str(GRACE_S)]
+        base += ["--lease-s", str(LEASE_S), "--grace-s", str(GRACE_S), "--redis-outage-s", str(HANG_S)]
+        base += ["--replay.push-timeout-s", str(HANG_S), "--replay.sample-timeout-s", str(HANG_S)]
         base += ["--log-format", "json", "--checkpoint-dir", str(tmp_path / "checkpoints")]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BORG_")}
         with log.open("wb") as file:

@@ -7,10 +7,18 @@ from time import time
 
 import pytest
 
+from tests.limits import HANG_S
+
 from .process import Borg, Start
 from .programs import AGENT, BORG, DRIVER
 
-PATIENT = {"BORG_AGENT_LEASE_S": "15"}  # on a busy machine a living agent may be silent for seconds
+# On a busy machine a living agent, or its server, may be silent for seconds.
+PATIENT = {
+    "BORG_AGENT_LEASE_S": "15",
+    "BORG_REDIS_OUTAGE_S": str(HANG_S),
+    "BORG_AGENT_REPLAY__PUSH_TIMEOUT_S": str(HANG_S),
+    "BORG_AGENT_REPLAY__SAMPLE_TIMEOUT_S": str(HANG_S),
+}
 
 
 @pytest.fixture
