@@ -2,8 +2,8 @@
 
 import math
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from borgcore.events.training import AgentReported, EpisodeEnded, LearnerReporte
 from borgsetup.kibana.objects import CONTROLS
 from borgsetup.kibana.panel import Panel, place_panels
 from borgsetup.kibana.panels import ROWS
-from borgsetup.kibana.queries import TimeRange, search_body
+from borgsetup.kibana.queries import TimeRange, number_interval, search_body
 from tests.limits import HANG_S
 
 PANELS = [panel for panel, _ in place_panels(ROWS)]
@@ -64,6 +64,17 @@ class Store:
     prefix: str
     span: TimeRange
 
+    async def add(self, events: Iterable[Event]) -> None:
+        lines = []
+        for event in events:
+            body = encode_event(event, "pong")
+            index = f"{self.prefix}{event.topic}-2026.11"
+            lines += [orjson.dumps({"create": {"_index": index, "_id": orjson.loads(body)["event_id"]}}), body]
+        headers = {"content-type": "application/x-ndjson"}
+        body = b"\n".join([*lines, b""])
+        async with self.session.post("/_bulk?refresh=true", data=body, headers=headers) as response:
+            assert (await response.json())["errors"] is False
+
     async def search(self, topic: str, body: dict[str, Any]) -> Any:
         async with self.session.post(f"/{self.prefix}{topic}-*/_search", json=body) as response:
             found = await response.json()
@@ -74,23 +85,17 @@ class Store:
 @pytest.fixture
 async def store(elasticsearch_url: str) -> AsyncIterator[Store]:
     prefix = f"test-kibana-{uuid.uuid4().hex[:12]}-"
-    lines = []
-    for second in range(1, SECONDS + 1):
-        for event in make_events(second):
-            body = encode_event(event, "pong")
-            action = {"create": {"_index": f"{prefix}{event.topic}-2026.11", "_id": orjson.loads(body)["event_id"]}}
-            lines += [orjson.dumps(action), body]
     now = datetime.now(UTC)
+    span = TimeRange(now - timedelta(minutes=29.5), now + timedelta(minutes=0.5))
     async with aiohttp.ClientSession(elasticsearch_url, raise_for_status=False) as session:
+        opened = Store(session, prefix, span)
         try:
             for topic in TOPICS:
                 template = index_template(topic, prefix, 0)
                 async with session.put(f"/_index_template/{prefix}{topic}", json=template) as response:
                     assert response.status == 200, await response.text()
-            headers = {"content-type": "application/x-ndjson"}
-            async with session.post("/_bulk?refresh=true", data=b"\n".join([*lines, b""]), headers=headers) as response:
-                assert (await response.json())["errors"] is False
-            yield Store(session, prefix, TimeRange(now - timedelta(minutes=29.5), now + timedelta(minutes=0.5)))
+            await opened.add(event for second in range(1, SECONDS + 1) for event in make_events(second))
+            yield opened
         finally:
             for topic in TOPICS:
                 await session.delete(f"/{prefix}{topic}-2026.11?ignore_unavailable=true")
@@ -137,13 +142,34 @@ def panel_of(id_: str) -> Panel:
 
 async def test_reward_over_steps_has_a_line_for_each_agent(store: Store) -> None:
     panel = panel_of("reward-over-steps")
-    body = search_body(panel, store.span)
+    body = search_body(panel, replace(store.span, number_interval=number_interval(2500, 7500)))
     with anyio.fail_after(HANG_S):
         found = await store.search(panel.event.topic, body)
-    steps = [2000.0, 5000.0, 7000.0]  # of 2500, 5000 and 7500, in intervals of 1000
+    steps = [2500.0, 5000.0, 7500.0]  # in intervals of 100
     assert [(keys, numbers) for keys, numbers, _ in read_rows(body["aggs"], found["aggregations"])] == [
         ((agent, step), [-21.0 + agent]) for agent in AGENTS for step in steps
     ]
+
+
+async def test_reward_over_steps_averages_several_episodes_at_each_of_at_most_60_points(store: Store) -> None:
+    ends = range(850, 600_000, 850)  # a run of 705 episodes of one agent
+    episodes = [
+        EpisodeEnded(
+            agent=3, episode=n, episode_return=-21.0 + n % 3, episode_steps=850, truncated=False, steps=inserted,
+            inserted=inserted, epsilon=0.1, weights_version=n,
+        )
+        for n, inserted in enumerate(ends)
+    ]  # fmt: skip
+    panel = panel_of("reward-over-steps")
+    body = search_body(panel, replace(store.span, number_interval=number_interval(min(ends), max(ends))))
+    with anyio.fail_after(HANG_S):
+        await store.add(episodes)
+        found = await store.search(panel.event.topic, body)
+    (agent,) = (one for one in found["aggregations"]["0"]["buckets"] if one["key"] == 3)
+    counts = [point["doc_count"] for point in agent["1"]["buckets"]]
+    assert len(counts) <= 61  # Kibana's limit is for whole intervals; the ends may lie within one more
+    assert sum(counts) == len(episodes)
+    assert min(counts) >= 10
 
 
 async def test_a_time_axis_spans_the_whole_time_range_also_where_nothing_happened(store: Store) -> None:

@@ -95,7 +95,7 @@ class AgentReported(Event):
         float | None, Figure("gauge", "points", label="return 20", template="{:.2f}", metric="borg_agent_return")
     ]
     """Mean return of the newest 20 episodes; absent before 20 have ended."""
-    epsilon: Annotated[float, Figure("gauge", "1", label="epsilon", template="{:.3f}")]
+    epsilon: Annotated[float, Figure("gauge", "1", label="epsilon", template="{:.4f}")]
     """Share of random actions."""
     weights_version: Annotated[int, Figure("gauge", "1", label="weights", template="{:,}")]
     """Version of the weights in use."""

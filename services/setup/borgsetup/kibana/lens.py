@@ -7,16 +7,12 @@ the whole time range instead of different ones at each point of the axis.
 from typing import Any
 
 from borgcore.events.reference import list_fields
-from borgsetup.kibana.panel import DATA_VIEWS, TIME, Format, Metric, Panel
+from borgsetup.kibana.format import in_words
+from borgsetup.kibana.panel import DATA_VIEWS, TIME, Metric, Panel
 
 SPLIT_VALUES = 64  # as many as the agents that the monitor counts
+MAX_BARS = 60  # points along an axis of numbers; with "auto" Kibana takes 500, so that most hold one episode
 _X = "x"
-_FORMATS: dict[Format, dict[str, Any]] = {
-    "number": {"id": "number", "params": {"decimals": 2}},
-    "whole": {"id": "number", "params": {"decimals": 0}},
-    "bytes": {"id": "bytes", "params": {"decimals": 1}},
-    "percent": {"id": "percent", "params": {"decimals": 1}},
-}  # a date needs no format
 
 
 def lens_attributes(panel: Panel) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def _columns(panel: Panel) -> dict[str, dict[str, Any]]:
         for column_id, field in zip(_split_ids(panel), panel.split, strict=True)
     }
     if panel.has_axis:
-        columns[_X] = _time_axis() if panel.x == TIME else _number_axis(panel.x)
+        columns[_X] = _time_axis(panel) if panel.x == TIME else _number_axis(panel)
     return columns | {
         column_id: _metric(panel, metric) for column_id, metric in zip(_metric_ids(panel), panel.metrics, strict=True)
     }
@@ -74,7 +70,7 @@ def _columns(panel: Panel) -> dict[str, dict[str, Any]]:
 
 def _terms(field: str, data_type: str) -> dict[str, Any]:
     return {
-        "label": field,
+        "label": in_words(field),
         "customLabel": True,
         "dataType": data_type,
         "operationType": "terms",
@@ -92,9 +88,9 @@ def _terms(field: str, data_type: str) -> dict[str, Any]:
     }
 
 
-def _time_axis() -> dict[str, Any]:
+def _time_axis(panel: Panel) -> dict[str, Any]:
     return {
-        "label": "Time",
+        "label": panel.x_title,
         "customLabel": True,
         "dataType": "date",
         "operationType": "date_histogram",
@@ -105,18 +101,18 @@ def _time_axis() -> dict[str, Any]:
     }
 
 
-def _number_axis(field: str) -> dict[str, Any]:
+def _number_axis(panel: Panel) -> dict[str, Any]:
     return {
-        "label": field,
+        "label": panel.x_title,
         "customLabel": True,
         "dataType": "number",
         "operationType": "range",  # with type histogram: intervals of equal width, which Kibana chooses
         "scale": "interval",
-        "sourceField": field,
+        "sourceField": panel.x,
         "isBucketed": True,
         "params": {
             "type": "histogram",
-            "maxBars": "auto",
+            "maxBars": MAX_BARS,
             "ranges": [{"from": 0, "to": 1000, "label": ""}],  # unused by this type, but always present
             "includeEmptyRows": False,
         },
@@ -125,12 +121,13 @@ def _number_axis(field: str) -> dict[str, Any]:
 
 def _metric(panel: Panel, metric: Metric) -> dict[str, Any]:
     params: dict[str, Any] = {"emptyAsNull": False} if metric.operation in {"count", "sum"} else {}
-    if metric.format in _FORMATS:
-        params["format"] = _FORMATS[metric.format]
+    number = panel.format_of(metric)
+    if number is not None:
+        params["format"] = {"id": number.id, "params": {"decimals": number.decimals}}
     column = {
         "label": panel.label_of(metric),
         "customLabel": True,
-        "dataType": "date" if metric.format == "date" else "number",
+        "dataType": "date" if number is None else "number",
         "operationType": metric.operation,
         "scale": "ratio",
         "sourceField": metric.field or "___records___",  # Lens's name for whole documents
@@ -148,15 +145,26 @@ def _visualization(panel: Panel) -> tuple[str, dict[str, Any]]:
         ids = [*_split_ids(panel), *_metric_ids(panel)]
         return "lnsDatatable", layer | {"columns": [{"columnId": column_id} for column_id in ids]}
     layer |= {"seriesType": panel.chart, "xAccessor": _X, "accessors": _metric_ids(panel)}
-    layer |= {"position": "top", "showGridlines": False}
+    legend: dict[str, Any] = {"isVisible": True, "position": "bottom", "showSingleSeries": bool(panel.split)}
     if panel.split:
         layer["splitAccessor"] = _split_ids(panel)[0]
+        legend |= {"title": panel.split_title, "isTitleVisible": True}
     return "lnsXY", {
         "layers": [layer],
         "preferredSeriesType": panel.chart,
-        "legend": {"isVisible": True, "position": "bottom", "showSingleSeries": bool(panel.split)},
+        "legend": legend,
         "valueLabels": "hide",
-        # A line is dashed over gaps; stacked charts must not count interpolated values.
-        "fittingFunction": "Linear" if panel.chart == "line" else "None",
-        "axisTitlesVisibilitySettings": {"x": panel.x != TIME, "yLeft": True, "yRight": True},
-    }
+        "xTitle": panel.x_title,
+        "yTitle": panel.y_title,
+        "axisTitlesVisibilitySettings": {"x": True, "yLeft": True, "yRight": True},
+    } | _fitting(panel)
+
+
+def _fitting(panel: Panel) -> dict[str, Any]:
+    """Return how gaps are drawn: dashed lines; nothing in stacked charts, whose sum must not count what is drawn in.
+
+    Kibana draws what it fits like the data itself unless ``emphasizeFitting`` is false.
+    """
+    if panel.chart == "line":
+        return {"fittingFunction": "Linear", "emphasizeFitting": False}
+    return {"fittingFunction": "None"}

@@ -5,6 +5,7 @@ from typing import Literal
 
 from borgcore.events.schema import Event
 from borgcore.events.topics import Topic
+from borgsetup.kibana.format import NumberFormat, axis_title, in_words, number_format
 
 TIME = "@timestamp"
 GRID_COLUMNS = 48  # in every dashboard of Kibana
@@ -13,7 +14,6 @@ DATA_VIEWS: dict[Topic, str] = {"training_log": "borg-training-log", "memory_mon
 
 Operation = Literal["average", "max", "sum", "count"]
 Chart = Literal["line", "area_stacked", "bar_stacked", "number", "table"]
-Format = Literal["number", "whole", "bytes", "percent", "date"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Metric:
     """Field of the event; None counts events."""
     label: str = ""
     """If empty, the label of the figure as its event defines it."""
-    format: Format = "number"
     newest: str | None = None
     """Use only the end of the time range, such as ``1m``, to show the present; for panels without an x-axis."""
 
@@ -44,6 +43,7 @@ class Panel:
     """Fields that get one line per value, or one row in a table."""
     x: str = TIME
     """Field of the x-axis, a time or a number; numbers and tables have no axis."""
+    x_title: str = "Time"
 
     @property
     def help_text(self) -> str:
@@ -52,8 +52,22 @@ class Panel:
 
     def label_of(self, metric: Metric) -> str:
         """Return the label of one of its metrics."""
-        label = metric.label or self.event.figures()[metric.field or ""].label
-        return label[:1].upper() + label[1:]
+        return in_words(metric.label or self.event.figures()[metric.field or ""].label)
+
+    def format_of(self, metric: Metric) -> NumberFormat | None:
+        """Return the format of one of its metrics; None for a time."""
+        return number_format(self.event, metric.field, averaged=metric.operation == "average")
+
+    @property
+    def y_title(self) -> str:
+        """Title of the y-axis: the unit of the metrics, or what they are."""
+        titles = [axis_title(self.event, metric.field, self.label_of(metric)) for metric in self.metrics]
+        return ", ".join(dict.fromkeys(titles))
+
+    @property
+    def split_title(self) -> str:
+        """What distinguishes the lines: the title of the legend; empty without a split."""
+        return ", ".join(map(in_words, self.split))
 
     @property
     def id(self) -> str:

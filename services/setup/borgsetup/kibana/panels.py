@@ -1,7 +1,8 @@
 """The dashboard from top to bottom; after a change regenerate deploy/kibana/dashboard.ndjson.
 
 A panel shows fields of one event over time, or over the numeric field ``x``; ``split`` draws one line per value of a
-field. Labels and descriptions that are left out are those of the field, see docs/events.md.
+field. Labels and descriptions that are left out are those of the field, see docs/events.md. Decimals, units and the
+titles of axes follow from the field, see format.py.
 """
 
 from borgcore.events.monitoring import EventsDropped, MemorySampled, MemoryWarned, ShipperReported
@@ -13,7 +14,7 @@ HEADLINES = (
         "Transitions stored",
         "Largest number of transitions in the replay memory.",
         MemorySampled,
-        (Metric("max", "replay_transitions", "Transitions stored", "whole"),),
+        (Metric("max", "replay_transitions", "Transitions stored"),),
         "number",
     ),
     Panel(
@@ -34,21 +35,21 @@ HEADLINES = (
         "Agents alive now",
         "Largest number of agents alive at once during the last minute.",
         MemorySampled,
-        (Metric("max", "replay_agents", "Agents alive now", "whole", newest="1m"),),
+        (Metric("max", "replay_agents", "Agents alive now", newest="1m"),),
         "number",
     ),
     Panel(
         "Episodes played",
         "Episodes that all agents finished in the time range.",
         EpisodeEnded,
-        (Metric("count", None, "Episodes played", "whole"),),
+        (Metric("count", None, "Episodes played"),),
         "number",
     ),
     Panel(
         "Train steps",
         None,
         LearnerReported,
-        (Metric("max", "updates", format="whole"),),
+        (Metric("max", "updates"),),
         "number",
     ),
 )
@@ -60,6 +61,7 @@ RETURNS = (
         (Metric("average", "episode_return", "Episode return"),),
         split=("agent",),
         x="inserted",
+        x_title="Transitions stored by all agents",
     ),
     Panel(
         "Return per agent, smoothed",
@@ -74,7 +76,7 @@ LEARNING = (
         "Episodes per agent",
         "Episodes that each agent finished.",
         EpisodeEnded,
-        (Metric("count", None, "Episodes", "whole"),),
+        (Metric("count", None, "Episodes"),),
         "bar_stacked",
         split=("agent",),
     ),
@@ -94,7 +96,7 @@ LEARNING = (
         "Epsilon per agent",
         None,
         AgentReported,
-        (Metric("average", "epsilon", format="percent"),),
+        (Metric("average", "epsilon"),),
         split=("agent",),
     ),
 )
@@ -103,7 +105,7 @@ SPEED = (
         "Agent steps per second",
         "How fast the agents play, stacked to their sum.",
         AgentReported,
-        (Metric("average", "steps_per_s", format="whole"),),
+        (Metric("average", "steps_per_s"),),
         "area_stacked",
         split=("agent",),
     ),
@@ -117,7 +119,7 @@ SPEED = (
         "Policy lag",
         "Seconds since each agent fetched the weights it plays with.",
         AgentReported,
-        (Metric("average", "weights_age_s", "Age of weights, s"),),
+        (Metric("average", "weights_age_s", "Age of weights"),),
         split=("agent",),
     ),
 )
@@ -127,15 +129,15 @@ BALANCE = (
         "Share of the time the learner waits for data, or because samples are ahead of inserts.",
         LearnerReported,
         (
-            Metric("average", "wait_share", format="percent"),
-            Metric("average", "limiter_share", format="percent"),
+            Metric("average", "wait_share"),
+            Metric("average", "limiter_share"),
         ),
     ),
     Panel(
         "Acting pauses",
         None,
         AgentReported,
-        (Metric("average", "pause_share", "Paused", "percent"),),
+        (Metric("average", "pause_share", "Paused"),),
         split=("agent",),
     ),
     Panel(
@@ -150,22 +152,22 @@ MEMORY = (
         "Memory item count",
         "Transitions stored; once the memory is full, new ones replace the oldest.",
         MemorySampled,
-        (Metric("max", "replay_transitions", "Transitions", "whole"),),
+        (Metric("max", "replay_transitions", "Transitions"),),
     ),
     Panel(
         "Memory size",
         "Bytes allocated by the server (in a cluster, the fullest one), and bytes of transitions and priorities.",
         MemorySampled,
         (
-            Metric("max", "redis_memory_used_bytes", "Server", "bytes"),
-            Metric("max", "replay_bytes", "Replay memory", "bytes"),
+            Metric("max", "redis_memory_used_bytes", "Server"),
+            Metric("max", "replay_bytes", "Replay memory"),
         ),
     ),
     Panel(
         "Bytes per transition",
         None,
         MemorySampled,
-        (Metric("average", "replay_bytes_per_transition", "Bytes per transition", "bytes"),),
+        (Metric("average", "replay_bytes_per_transition", "Bytes per transition"),),
     ),
 )
 SERVER = (
@@ -173,27 +175,27 @@ SERVER = (
         "Server commands per second",
         None,
         MemorySampled,
-        (Metric("average", "redis_instantaneous_ops_per_sec", "Commands/s", "whole"),),
+        (Metric("average", "redis_instantaneous_ops_per_sec", "Commands per second"),),
         split=("node",),
     ),
     Panel(
         "Function latency",
         "Mean time of a call of server-side functions inside the server.",
         MemorySampled,
-        (Metric("average", "fcall_mean_us", "Mean, µs"),),
+        (Metric("average", "fcall_mean_us", "Mean time of a call"),),
         split=("node",),
     ),
     Panel(
         "Agents alive",
         None,
         MemorySampled,
-        (Metric("max", "replay_agents", "Agents", "whole"),),
+        (Metric("max", "replay_agents", "Agents"),),
     ),
     Panel(
         "Memory warnings",
         "Warnings that began or ended: how often, and when last.",
         MemoryWarned,
-        (Metric("count", None, "Times", "whole"), Metric("max", TIME, "Newest", "date")),
+        (Metric("count", None, "Times"), Metric("max", TIME, "Newest")),
         "table",
         split=("kind", "state"),
     ),
@@ -203,21 +205,21 @@ PIPELINE = (
         "Shipper lag",
         None,
         ShipperReported,
-        (Metric("max", "lag", "Events behind", "whole"),),
+        (Metric("max", "lag", "Events behind"),),
         split=("shipper",),
     ),
     Panel(
         "Dead letters",
         "Records that can never be stored, since each shipper started.",
         ShipperReported,
-        (Metric("max", "dead_letters", "Dead letters", "whole"),),
+        (Metric("max", "dead_letters", "Dead letters"),),
         split=("shipper",),
     ),
     Panel(
         "Events dropped",
         "Events lost while the log was unavailable, or trimmed unread from a full stream.",
         EventsDropped,
-        (Metric("sum", "dropped", "Events dropped", "whole"),),
+        (Metric("sum", "dropped", "Events dropped"),),
         "bar_stacked",
         split=("service",),
     ),

@@ -1,10 +1,11 @@
 """The request that Kibana sends to Elasticsearch for a panel; tests send it without Kibana."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from borgsetup.kibana.lens import SPLIT_VALUES
+from borgsetup.kibana.lens import MAX_BARS, SPLIT_VALUES
 from borgsetup.kibana.panel import TIME, Metric, Operation, Panel
 
 _AGGREGATIONS: dict[Operation, str] = {"average": "avg", "max": "max", "sum": "sum"}  # every bucket has its count
@@ -18,7 +19,19 @@ class TimeRange:
     start: datetime
     end: datetime
     time_interval: str = "30s"  # Kibana's ``auto`` for 30 minutes
-    number_interval: float = 1000  # Kibana derives a round number from the smallest and largest value
+    number_interval: float = 1000  # see number_interval()
+
+
+def number_interval(lowest: int, highest: int) -> int:
+    """Return the interval that Kibana chooses for an axis of integers: 1, 2 or 5 times a power of ten.
+
+    Source: Kibana 8.19, calculateAutoInterval in histogram_calculate_interval.ts.
+    """
+    span = highest - lowest
+    if span < MAX_BARS:
+        return 1
+    power = int(10 ** math.floor(math.log10(span / MAX_BARS)))
+    return next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= MAX_BARS)
 
 
 def search_body(panel: Panel, span: TimeRange) -> dict[str, Any]:

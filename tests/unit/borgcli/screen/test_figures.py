@@ -60,8 +60,8 @@ def test_the_table_shows_agents_learner_memory_and_time() -> None:
     lines = text_of(PROGRESS).splitlines()
     rows = {line.split()[0]: line.split() for line in lines if line.strip()}
     assert rows["one"] == ["one", "(pong)", "0:01:05,", "0:08:55", "left"]
-    assert rows["1"] == ["1", "*", "learner", "12,345", "512", "20", "-20.00", "-", "0.850", "7"]
-    assert rows["2"] == ["2", "12,345", "512", "100", "-21.00", "-21.00", "0.850", "7"]
+    assert rows["1"] == ["1", "*", "learner", "12,345", "512", "20", "-20.00", "-", "0.8500", "7"]
+    assert rows["2"] == ["2", "12,345", "512", "100", "-21.00", "-21.00", "0.8500", "7"]
     assert lines[-2].startswith(
         "learner: 1,234 updates of 64, 45.6/s, 2,918 samples/s, loss 0.0123, mean Q 0.500, waiting for data 3.0%"
     )

@@ -78,4 +78,5 @@ def test_reward_over_steps_is_the_mean_return_of_each_agent_over_the_transitions
         ("range", "inserted"),
         ("average", "episode_return"),
     ]
-    assert table.columns["x"]["params"]["type"] == "histogram"
+    params = table.columns["x"]["params"]
+    assert (params["type"], params["maxBars"]) == ("histogram", 60)

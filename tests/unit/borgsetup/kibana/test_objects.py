@@ -62,10 +62,10 @@ def test_the_dashboard_has_its_title_and_only_attributes_that_kibana_knows() -> 
     assert set(DASHBOARD["attributes"]) == KNOWN_ATTRIBUTES
 
 
-def test_the_dashboard_opens_on_the_last_half_hour_and_asks_again_every_five_seconds() -> None:
+def test_the_dashboard_opens_on_the_last_half_hour_and_refreshes_every_15_seconds() -> None:
     attributes = DASHBOARD["attributes"]
     assert (attributes["timeRestore"], attributes["timeFrom"], attributes["timeTo"]) == (True, "now-30m", "now")
-    assert attributes["refreshInterval"] == {"pause": False, "value": 5000}
+    assert attributes["refreshInterval"] == {"pause": False, "value": 15_000}
 
 
 def test_every_embedded_string_of_json_is_an_object_or_a_list() -> None:

@@ -7,7 +7,7 @@ import pytest
 from borgsetup.kibana.lens import lens_attributes
 from borgsetup.kibana.panel import Panel, place_panels
 from borgsetup.kibana.panels import ROWS
-from borgsetup.kibana.queries import TimeRange, search_body
+from borgsetup.kibana.queries import TimeRange, number_interval, search_body
 
 from .saved import TYPES
 
@@ -89,3 +89,21 @@ def test_what_is_true_now_is_asked_of_the_last_minute_alone() -> None:
             "aggs": {"0-metric": {"max": {"field": "replay_agents"}}},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "interval"),
+    [
+        (0, 0, 1),
+        (5, 64, 1),
+        (0, 60, 1),
+        (0, 61, 2),
+        (0, 300, 5),
+        (0, 301, 10),
+        (2500, 7500, 100),
+        (850, 600_000, 10_000),
+        (0, 600_001, 20_000),
+    ],
+)
+def test_an_axis_of_numbers_has_at_most_60_points_at_round_intervals(lowest: int, highest: int, interval: int) -> None:
+    assert number_interval(lowest, highest) == interval

@@ -1,0 +1,335 @@
+"""The types of Kibana 8.19's saved objects, as far as our dashboard may use them: any other attribute is an error.
+
+Source: Kibana 8.19's dashboard_saved_object/schema (v1, v2), and of Lens visualizations/xy/types.ts, metric/types.ts,
+datatable's and form_based's types.ts and operations/definitions; LegendConfig is in expression_xy/common/types.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic.alias_generators import to_camel
+
+Query = dict[Literal["language", "query"], str]
+
+
+def _attribute(name: str) -> str:
+    return to_camel(name).replace("Json", "JSON")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=_attribute)
+
+
+class Reference(Strict):
+    type: Literal["index-pattern"]
+    id: str
+    name: str
+
+
+class FormatParams(Strict):
+    decimals: int
+
+
+class ValueFormat(Strict):
+    id: Literal["number", "percent", "bytes"]
+    params: FormatParams
+
+
+class Column(Strict):
+    label: str
+    custom_label: Literal[True]
+    data_type: Literal["string", "number", "date"]
+    scale: Literal["ordinal", "interval", "ratio"]
+    source_field: str
+    is_bucketed: bool
+    reduced_time_range: str | None = None
+
+
+class MetricParams(Strict):
+    empty_as_null: bool | None = None
+    format: ValueFormat | None = None
+
+
+class MetricColumn(Column):
+    operation_type: Literal["average", "max", "sum", "count"]
+    params: MetricParams
+
+
+class OrderBy(Strict):
+    type: Literal["alphabetical"]
+    fallback: bool
+
+
+class ParentFormat(Strict):
+    id: Literal["terms"]
+
+
+class TermsParams(Strict):
+    size: int
+    order_by: OrderBy
+    order_direction: Literal["asc", "desc"]
+    other_bucket: bool
+    missing_bucket: bool
+    parent_format: ParentFormat
+
+
+class TermsColumn(Column):
+    operation_type: Literal["terms"]
+    params: TermsParams
+
+
+class DateHistogramParams(Strict):
+    interval: str
+    include_empty_rows: bool
+    drop_partials: bool
+
+
+class DateHistogramColumn(Column):
+    operation_type: Literal["date_histogram"]
+    params: DateHistogramParams
+
+
+class Range(Strict):
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    label: str
+
+
+class RangeParams(Strict):
+    type: Literal["histogram"]
+    max_bars: int | Literal["auto"]
+    ranges: list[Range]
+    include_empty_rows: bool
+
+
+class RangeColumn(Column):
+    operation_type: Literal["range"]
+    params: RangeParams
+
+
+AnyColumn = Annotated[
+    MetricColumn | TermsColumn | DateHistogramColumn | RangeColumn, Field(discriminator="operation_type")
+]
+
+
+class FormBasedLayer(Strict):
+    column_order: list[str]
+    columns: dict[str, AnyColumn]
+    incomplete_columns: dict[str, Any] = Field(max_length=0)
+    sampling: int
+
+
+class DataLayer(Strict):
+    layer_id: str
+    layer_type: Literal["data"]
+    series_type: Literal["line", "area_stacked", "bar_stacked"]
+    x_accessor: str
+    accessors: list[str]
+    split_accessor: str | None = None
+
+
+class Legend(Strict):
+    is_visible: bool
+    position: Literal["top", "bottom", "left", "right"]
+    show_single_series: bool
+    title: str | None = None
+    is_title_visible: bool | None = None
+
+
+class AxesSettings(Strict):
+    x: bool
+    y_left: bool
+    y_right: bool
+
+
+class XYState(Strict):
+    layers: list[DataLayer]
+    preferred_series_type: str
+    legend: Legend
+    value_labels: Literal["hide", "show"]
+    fitting_function: Literal["None", "Zero", "Linear", "Carry", "Lookahead", "Average", "Nearest"]
+    emphasize_fitting: bool | None = None
+    x_title: str
+    y_title: str
+    axis_titles_visibility_settings: AxesSettings
+
+
+class MetricState(Strict):
+    layer_id: str
+    layer_type: Literal["data"]
+    metric_accessor: str
+    show_bar: bool
+
+
+class TableColumn(Strict):
+    column_id: str
+
+
+class DatatableState(Strict):
+    layer_id: str
+    layer_type: Literal["data"]
+    columns: list[TableColumn]
+
+
+class FormBased(Strict):
+    layers: dict[str, FormBasedLayer]
+
+
+class DatasourceStates(Strict):
+    form_based: FormBased
+
+
+class LensState(Strict):
+    datasource_states: DatasourceStates
+    visualization: XYState | MetricState | DatatableState
+    query: Query
+    filters: list[Any] = Field(max_length=0)
+    internal_references: list[Any] = Field(max_length=0)
+    ad_hoc_data_views: dict[str, Any] = Field(max_length=0)
+
+
+class LensAttributes(Strict):
+    type: Literal["lens"]
+    title: str
+    description: str
+    visualization_type: Literal["lnsXY", "lnsMetric", "lnsDatatable"]
+    references: list[Reference]
+    state: LensState
+
+
+class EmbeddableConfig(Strict):
+    title: str
+    description: str
+    hide_panel_titles: bool
+    attributes: LensAttributes
+    enhancements: dict[str, Any] = Field(max_length=0)
+
+
+class GridData(Strict):
+    i: str
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class LensPanel(Strict):
+    type: Literal["lens"]
+    panel_index: str
+    grid_data: GridData
+    embeddable_config: EmbeddableConfig
+
+
+class OptionsListSort(Strict):
+    by: Literal["_key", "_count"]
+    direction: Literal["asc", "desc"]
+
+
+class OptionsListInput(Strict):
+    id: str
+    data_view_id: str
+    field_name: str
+    title: str
+    selected_options: list[str]
+    search_technique: Literal["prefix", "wildcard", "exact"]
+    sort: OptionsListSort
+
+
+class OptionsListControl(Strict):
+    type: Literal["optionsListControl"]
+    order: int
+    width: Literal["small", "medium", "large"]
+    grow: bool
+    explicit_input: OptionsListInput
+
+
+class IgnoredParentSettings(Strict):
+    ignore_filters: bool
+    ignore_query: bool
+    ignore_timerange: bool
+    ignore_validations: bool
+
+
+class ControlGroup(Strict):
+    control_style: Literal["oneLine", "twoLine"]
+    chaining_system: Literal["HIERARCHICAL", "NONE"]
+    show_apply_selections: bool
+    ignore_parent_settings_json: Json[IgnoredParentSettings]
+    panels_json: Json[dict[str, OptionsListControl]]
+
+
+class RefreshInterval(Strict):
+    pause: bool
+    value: int
+
+
+class DashboardOptions(Strict):
+    hide_panel_titles: bool
+    sync_colors: bool
+    sync_cursor: bool
+    sync_tooltips: bool
+    use_margins: bool
+
+
+class SearchSource(Strict):
+    filter: list[Any] = Field(max_length=0)
+    query: Query
+
+
+class SavedObjectMeta(Strict):
+    search_source_json: Json[SearchSource]
+
+
+class DashboardAttributes(Strict):
+    title: str
+    description: str
+    time_restore: bool
+    time_from: str
+    time_to: str
+    refresh_interval: RefreshInterval
+    panels_json: Json[list[LensPanel]]
+    options_json: Json[DashboardOptions]
+    control_group_input: ControlGroup
+    kibana_saved_object_meta: SavedObjectMeta
+
+
+class LookupEntry(Strict):
+    key: str
+    value: str
+
+
+class StaticLookup(Strict):
+    lookup_entries: list[LookupEntry]
+
+
+class FieldFormat(Strict):
+    id: Literal["static_lookup"]
+    params: StaticLookup
+
+
+class DataViewAttributes(Strict):
+    title: str
+    name: str
+    time_field_name: str
+    allow_no_index: bool
+    field_format_map: Json[dict[str, FieldFormat]]
+
+
+class SavedObject(Strict):
+    id: str
+    references: list[Reference]
+    core_migration_version: str
+    type_migration_version: str
+
+
+class DashboardObject(SavedObject):
+    type: Literal["dashboard"]
+    attributes: DashboardAttributes
+
+
+class DataViewObject(SavedObject):
+    type: Literal["index-pattern"]
+    attributes: DataViewAttributes
+
+
+AnySavedObject = Annotated[DashboardObject | DataViewObject, Field(discriminator="type")]
