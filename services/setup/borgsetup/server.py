@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import structlog
 from anyio import to_thread
+from pydantic import SecretStr
 
 from borgcore.connection.retry import Outage, retry_through_outage
 from borgcore.errors import ServerError, SettingsError
@@ -22,6 +23,16 @@ _log = structlog.get_logger()
 
 class _NotUpError(Exception):
     """The server cannot be reached or is still starting."""
+
+
+class RequestRefusedError(ServerError):
+    """The server answered, and does not do what it was asked to do."""
+
+    def __init__(self, text: str, status: int, reason: str) -> None:
+        """``reason`` is Elasticsearch's type of the error, if it is one."""
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
 
 
 class Server:
@@ -49,7 +60,8 @@ class Server:
         While the server is not up, the request is repeated for ``wait_s``.
 
         Raises:
-            ServerError: the server did not come up in time, or refused us or the request.
+            RequestRefusedError: the server refused us or the request.
+            ServerError: the server did not come up in time.
         """
         limit_s = self._settings.wait_s
 
@@ -58,7 +70,7 @@ class Server:
             if status in range(200, 300):
                 return _object(answer)
             if status and status not in _AWAY:
-                raise ServerError(self._refusal(status, method, path, answer))
+                raise RequestRefusedError(self._refusal(status, method, path, answer), status, _error_type(answer))
             if not outage.failures:
                 _log.info("server_awaited", server=self.name, url=self._url, status=status, limit_s=limit_s)
             raise _NotUpError(f"it answered {status}" if status else answer.decode())
@@ -93,13 +105,20 @@ class Server:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return 0, (str(error) or type(error).__name__).encode()
 
+    async def accepts(self, login: str) -> dict[str, Any] | None:
+        """Return who logs in with an Authorization header, or None if Elasticsearch does not accept it."""
+        try:
+            return await self.ask("GET", "/_security/_authenticate", login=login)
+        except RequestRefusedError:
+            return None
+
     def _login(self) -> str:
         password = self._settings.elastic_password
         if password is None:
             raise SettingsError(
                 "elastic_password: not set; expected a file borg_setup_elastic_password; nothing was done"
             )
-        return aiohttp.encode_basic_auth("elastic", password.get_secret_value())
+        return basic_login("elastic", password)
 
     def _refusal(self, status: int, method: str, path: str, answer: bytes) -> str:
         if status in _REFUSED:
@@ -109,6 +128,18 @@ class Server:
                 "disk is probably too full for the index of its users: see its log and free some space"
             )
         return f"{self.name} at {self._url} refused {method} {path} ({status}): {answer.decode(errors='replace')[:500]}"
+
+
+def basic_login(user: str, password: SecretStr) -> str:
+    """Return the Authorization header of a user."""
+    return aiohttp.encode_basic_auth(user, password.get_secret_value())
+
+
+def _error_type(answer: bytes) -> str:
+    try:
+        return str(orjson.loads(answer)["error"]["type"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _object(answer: bytes) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from borgcore.settings.service import ServiceSettings
 
 
 class SetupSettings(ServiceSettings):
-    """Prepare the full stack, step by step; every step may be repeated and leaves alone what is already in place."""
+    """Prepare the full stack, step by step; every step may be repeated and keeps what an operator changed."""
 
     service: ClassVar[str] = "setup"
 
     step: CliPositionalArg[Literal["keys", "store", "dashboard", "password"]]
-    """keys: make passwords and certificates; store: set up users, index templates and API keys in Elasticsearch;
-    dashboard: import the dashboard into Kibana; password: print the password of Kibana's user borg."""
+    """keys: make passwords and certificates; store: set up users, index templates, indices and API keys in
+    Elasticsearch; dashboard: import the dashboard into Kibana; password: print the password of Kibana's user borg."""
     keys_dir: Path = Path("/keys")
     """Folder of the keys, with one subfolder per service; all passwords are in setup/."""
     elasticsearch_url: str = "https://elasticsearch:9200"

@@ -1,22 +1,22 @@
 """Set up Elasticsearch for the stack: Kibana's password, a user for people, index templates, a key for the shipper."""
 
 import base64
+import datetime as dt
 from pathlib import Path
-from typing import Any
 
 import structlog
 from anyio import to_thread
 
-from borgcore.errors import ServerError, SettingsError
+from borgcore.errors import SettingsError
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.topics import TOPICS
+from borgsetup.indices import install_template, make_index
 from borgsetup.keys import write_secret
 from borgsetup.server import Server, open_server
 from borgsetup.settings import SetupSettings
+from borgsetup.user import keep_user
 
 SHIPPER = "borg-logshipper"
-USER = "borg"
-USER_ROLES = ["editor"]  # reads all data, edits dashboards, administers nothing
 KEY_FILES = ("borg_logshipper_store__api_key", "logstash_api_key")
 SHIPPER_ROLE = {
     "cluster": ["monitor"],
@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 async def prepare_store(settings: SetupSettings) -> None:
-    """Configure Elasticsearch for the stack; existing objects stay.
+    """Configure Elasticsearch for the stack; what an operator changed stays and is logged.
 
     Raises:
         SettingsError: a password is missing.
@@ -44,19 +44,21 @@ async def prepare_store(settings: SetupSettings) -> None:
             "/_security/user/kibana_system/_password",
             {"password": settings.kibana_password.get_secret_value()},
         )
-        user = {"password": settings.user_password.get_secret_value(), "roles": USER_ROLES, "full_name": "Borg-DQN"}
-        await server.ask("PUT", f"/_security/user/{USER}", user)
+        await keep_user(server, settings.user_password)
+        month = dt.datetime.now(dt.UTC)
         for topic in TOPICS:
-            await server.ask("PUT", f"/_index_template/{topic}", index_template(topic, "", 0))
+            await install_template(server, topic, index_template(topic, "", 0))
+            await make_index(server, f"{topic}-{month:%Y.%m}")
         made = await _keep_key(server, settings.keys_dir / "shipper")
     version = found.get("version", {}).get("number")
-    _log.info("store_prepared", version=version, templates=len(TOPICS), api_key="made" if made else "kept")
+    _log.info("store_prepared", version=version, api_key="made" if made else "kept")
 
 
 async def _keep_key(server: Server, folder: Path) -> bool:
     """Ensure that the shipper has a valid API key; return True if a new one was made."""
     stored = await to_thread.run_sync(_read, folder / KEY_FILES[0])
-    if stored is not None and await _is_accepted(server, stored):
+    known = None if stored is None else await server.accepts(f"ApiKey {stored}")
+    if known is not None and known.get("api_key", {}).get("name") == SHIPPER:
         return False
     await server.ask("DELETE", "/_security/api_key", {"name": SHIPPER, "owner": True})
     key = await server.ask("POST", "/_security/api_key", {"name": SHIPPER, "role_descriptors": {SHIPPER: SHIPPER_ROLE}})
@@ -64,14 +66,6 @@ async def _keep_key(server: Server, folder: Path) -> bool:
     for name, text in zip(KEY_FILES, (base64.b64encode(pair.encode()).decode(), pair), strict=True):
         await to_thread.run_sync(write_secret, folder / name, text)
     return True
-
-
-async def _is_accepted(server: Server, key: str) -> bool:
-    try:
-        found: dict[str, Any] = await server.ask("GET", "/_security/_authenticate", login=f"ApiKey {key}")
-    except ServerError:
-        return False
-    return bool(found.get("api_key", {}).get("name") == SHIPPER)
 
 
 def _read(path: Path) -> str | None:

@@ -3,19 +3,21 @@
 import base64
 import ssl
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pytest
 import trustme
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from borgcore.errors import ServerError, SettingsError
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.topics import TOPICS
 from borgsetup.dashboard import import_dashboard
-from borgsetup.kibana.objects import ndjson
+from borgsetup.kibana.objects import DASHBOARD, ndjson, saved_objects
 from borgsetup.settings import SetupSettings
 from borgsetup.store import KEY_FILES, prepare_store
 from tests.limits import HANG_S
@@ -45,7 +47,9 @@ def answered(document: object) -> Answer:
     return Answer(body=orjson.dumps(document))
 
 
-PREPARED = [answered({"version": {"number": "8.19.21"}}), *[answered({})] * (2 + len(TOPICS))]
+ABSENT = Answer(404, b"{}")
+TOPIC = [ABSENT, answered({}), answered({})]  # its template is found missing and installed, and its index is made
+PREPARED = [answered({"version": {"number": "8.19.21"}}), answered({}), ABSENT, answered({}), *TOPIC * len(TOPICS)]
 KEY = [answered({"invalidated_api_keys": []}), answered({"id": "id", "api_key": "word"})]
 
 
@@ -53,13 +57,23 @@ async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_ou
     sink: Sink, tmp_path: Path
 ) -> None:
     sink.answers += [*PREPARED, *KEY]
+    month = datetime.now(UTC)
     await prepare_store(settings_of(sink, tmp_path))
     asked = [(request.method, request.target, orjson.loads(request.body or b"null")) for request in sink.requests]
     assert asked == [
         ("GET", "/", None),
         ("POST", "/_security/user/kibana_system/_password", {"password": "of-kibana"}),
+        ("GET", "/_security/user/borg", None),
         ("PUT", "/_security/user/borg", {"password": "of-people", "roles": ["editor"], "full_name": "Borg-DQN"}),
-        *[("PUT", f"/_index_template/{topic}", index_template(topic, "", 0)) for topic in TOPICS],
+        *[
+            request
+            for topic in TOPICS
+            for request in (
+                ("GET", f"/_index_template/{topic}", None),
+                ("PUT", f"/_index_template/{topic}", index_template(topic, "", 0)),
+                ("PUT", f"/{topic}-{month:%Y.%m}", None),
+            )
+        ],
         ("DELETE", "/_security/api_key", {"name": "borg-logshipper", "owner": True}),
         ("POST", "/_security/api_key", asked[-1][2]),
     ]
@@ -170,9 +184,24 @@ async def test_a_file_that_is_no_authority_is_one_line(sink: Sink, tmp_path: Pat
         await prepare_store(settings_of(sink, tmp_path, ca_file=tmp_path / "none"))
 
 
-async def test_the_dashboard_is_imported_over_what_is_there(sink: Sink, tmp_path: Path) -> None:
+FOUND = {"created_at": "2026-11-20T10:00:00.000Z", "updated_at": "2026-11-20T10:00:00.000Z"}
+MISSING = {"error": {"statusCode": 404}}
+
+
+def found(**states: Mapping[str, object]) -> Answer:
+    ids = [(one["type"], one["id"]) for one in saved_objects()]
+    return answered(
+        {"saved_objects": [{"type": type_, "id": id_, **states.get(id_, states["others"])} for type_, id_ in ids]}
+    )
+
+
+@pytest.mark.parametrize("others", [MISSING, FOUND], ids=["first start", "unchanged"])
+async def test_the_dashboard_is_imported_over_what_is_there(
+    sink: Sink, tmp_path: Path, others: dict[str, object]
+) -> None:
     sink.answers += [
         Answer(503, b"Kibana server is not ready yet"),
+        found(others=others),
         answered({"success": True, "successCount": OBJECTS}),
     ]
     await import_dashboard(settings_of(sink, tmp_path))
@@ -185,8 +214,31 @@ async def test_the_dashboard_is_imported_over_what_is_there(sink: Sink, tmp_path
     assert b'filename="objects.ndjson"' in asked.body
 
 
+async def test_a_dashboard_that_was_changed_in_kibana_is_kept_and_logged(sink: Sink, tmp_path: Path) -> None:
+    changed = FOUND | {"updated_at": "2026-11-27T08:30:00.000Z"}
+    sink.answers += [
+        found(others=FOUND, **{DASHBOARD: changed}),
+        answered({"success": True, "successCount": OBJECTS - 1}),
+    ]
+    with capture_logs() as logs:
+        await import_dashboard(settings_of(sink, tmp_path))
+    assert (sink.requests[0].method, sink.requests[0].target) == ("POST", "/api/saved_objects/_bulk_get")
+    assert {"type": "dashboard", "id": DASHBOARD} in orjson.loads(sink.requests[0].body)
+    assert ndjson(without=[DASHBOARD]) in sink.requests[1].body
+    assert b'"type":"dashboard"' not in sink.requests[1].body
+    (kept,) = (line for line in logs if line["event"] == "saved_object_kept")
+    assert (kept["log_level"], kept["id"], kept["changed_at"]) == ("warning", DASHBOARD, "2026-11-27T08:30:00.000Z")
+
+
+async def test_if_every_object_was_changed_in_kibana_nothing_is_imported(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [found(others=FOUND | {"updated_at": "2026-11-27T08:30:00.000Z"})]
+    await import_dashboard(settings_of(sink, tmp_path))
+    assert len(sink.requests) == 1
+
+
 async def test_a_reply_that_names_fewer_objects_is_a_failure_with_its_reasons(sink: Sink, tmp_path: Path) -> None:
     errors = [{"id": "borg-dqn-training", "error": {"type": "missing_references"}}]
+    sink.answers += [found(others=MISSING)]
     sink.answers += [answered({"success": False, "successCount": OBJECTS - 1, "errors": errors})]
     with pytest.raises(ServerError) as caught:
         await import_dashboard(settings_of(sink, tmp_path))

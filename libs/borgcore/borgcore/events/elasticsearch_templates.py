@@ -9,6 +9,7 @@ from typing import Any
 
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
 from borgcore.events.schema import SCHEMA_VERSION
+from borgcore.events.template_changes import fingerprint
 from borgcore.events.topics import Topic
 
 PRIORITY = 200  # above the 100 of Elasticsearch's own templates
@@ -25,17 +26,20 @@ _MAPPINGS: dict[str, dict[str, Any]] = {
 
 def index_template(topic: Topic, prefix: str, replicas: int) -> dict[str, Any]:
     """Return the template of a topic's indices, ``<prefix><topic>-*``."""
-    return {
+    content = {
         "index_patterns": [f"{prefix}{topic}-*"],
         "priority": PRIORITY,
         "version": SCHEMA_VERSION,
-        "_meta": {"schema": SCHEMA_VERSION, "description": "Events of Borg-DQN, installed by its logshipper"},
         "template": {
             "settings": {
                 "index": {"number_of_shards": 1, "number_of_replicas": replicas, "mapping": {"coerce": False}}
             },
             "mappings": {"dynamic": False, "properties": _properties(topic)},
         },
+    }
+    description = "Events of Borg-DQN; a changed template is kept, see docs/operations.md"
+    return content | {
+        "_meta": {"schema": SCHEMA_VERSION, "description": description, "fingerprint": fingerprint(content)}
     }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import orjson
+import structlog
 from elastic_transport import ConnectionTimeout, TlsError, TransportError
 from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
 
 from borgcore.events.elasticsearch_templates import index_template
+from borgcore.events.template_changes import find_template, list_changes
 from borgcore.events.topics import TOPICS
 from borgcore.eventstore.elastic_client import make_client
 from borgcore.eventstore.open import Address
@@ -34,6 +36,8 @@ _INDEX_PRIVILEGES = ["create_doc", "read"]
 _MAKE_PRIVILEGES = ["auto_configure", "create_index"]  # one of them
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+_NOT_FOUND = 404
+_log = structlog.get_logger()
 
 
 class _Heads(dict[str, bytes]):
@@ -75,10 +79,23 @@ class ElasticStore:
         return f"Elasticsearch {version} at {self._address}, {await self._check_privileges()}"
 
     async def prepare(self) -> None:
-        """Install the index templates, see :meth:`.Store.prepare`."""
+        """Install the index templates, except those that an operator changed, see :meth:`.Store.prepare`."""
         for topic in self._templates:
-            template = index_template(topic, self._prefix, self._replicas)
-            await self._ask("PUT", f"/_index_template/{self._prefix}{topic}", orjson.dumps(template))
+            name = f"{self._prefix}{topic}"
+            wanted = index_template(topic, self._prefix, self._replicas)
+            if changes := list_changes(await self._find_template(name), wanted):
+                _log.warning("index_template_kept", template=name, changes=changes)
+            else:
+                await self._ask("PUT", f"/_index_template/{name}", orjson.dumps(wanted))
+
+    async def _find_template(self, name: str) -> dict[str, Any] | None:
+        answer = await self._ask("GET", f"/_index_template/{name}", absent_status=_NOT_FOUND)
+        try:
+            return find_template(_parse(answer), name)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreBusyError(
+                f"{self._where} answered _index_template with something else; it is asked again"
+            ) from None
 
     async def write(self, documents: Documents) -> Mapping[int, Verdict]:
         """Create documents by one ``_bulk`` request, see :meth:`.Store.write`."""
@@ -151,16 +168,26 @@ class ElasticStore:
             raise StoreHeldError(f"{self._where} does not grant {user}: {', '.join(missing)}; all are needed")
         return f"as {user}"
 
-    async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Send a request that can fail only for the server's state."""
+    async def _ask(
+        self, method: str, path: str, body: bytes | None = None, *, absent_status: int | None = None
+    ) -> bytes:
+        """Send a request that can fail only for the server's state; ``absent_status`` is no failure."""
         try:
-            return await self._send(method, path, body, _JSON)
+            return await self._send(method, path, body, _JSON, absent_status)
         except (StoreRefusedError, StoreTooLargeError) as error:
             raise StoreHeldError(str(error)) from None
 
-    async def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        absent_status: int | None = None,
+    ) -> bytes:
+        client = self._client if absent_status is None else self._client.options(ignore_status=absent_status)
         try:
-            response = await self._client.perform_request(method, path, body=body, headers=headers)
+            response = await client.perform_request(method, path, body=body, headers=headers)
         except UnsupportedProductError as error:
             raise StoreHeldError(
                 f"{self._where} is not Elasticsearch: it answered {error.meta.status} without naming its product"

@@ -3,6 +3,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.reference import ENVELOPE, list_events, list_fields
@@ -71,6 +72,23 @@ async def test_copies_of_a_shard_are_as_many_as_the_settings_say(server: Server,
         found = await server.ask("GET", f"/_index_template/{server.prefix}training_log")
     settings = found["index_templates"][0]["index_template"]["template"]["settings"]["index"]
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("1", "1")
+
+
+async def test_a_template_that_an_operator_changed_is_kept_and_logged(elastic: Store, server: Server) -> None:
+    path = f"/_index_template/{server.prefix}training_log"
+    with anyio.fail_after(HANG_S):
+        await elastic.prepare()
+        changed = (await server.ask("GET", path))["index_templates"][0]["index_template"]
+        changed["template"]["settings"]["index"]["refresh_interval"] = "30s"
+        await server.ask("PUT", path, changed)
+        with capture_logs() as logs:
+            await elastic.prepare()
+        found = (await server.ask("GET", path))["index_templates"][0]["index_template"]
+    assert found["template"]["settings"]["index"]["refresh_interval"] == "30s"
+    (kept,) = logs
+    assert (kept["event"], kept["log_level"]) == ("index_template_kept", "warning")
+    assert kept["template"] == f"{server.prefix}training_log"
+    assert kept["changes"] == ["template.settings.index.refresh_interval: 30s in place of nothing"]
 
 
 async def test_templates_are_left_to_somebody_else_where_the_settings_say_so(
