@@ -226,6 +226,16 @@ async def test_a_template_that_is_refused_waits_for_a_person(scripted: Store, si
     assert sink.requests[0].target == "/_index_template/training_log"
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"index_templates":[{}]}'])
+async def test_an_answer_that_is_no_template_is_asked_for_again(scripted: Store, sink: Sink, body: bytes) -> None:
+    sink.answers.append(Answer(body=body))
+    with anyio.fail_after(HANG_S), pytest.raises(StoreBusyError) as busy:
+        await scripted.prepare()
+    assert str(busy.value) == (
+        f"Elasticsearch at {sink.address} answered _index_template with something else; it is asked again"
+    )
+
+
 async def test_tls_needs_the_authority_that_signed_and_a_name_that_fits(tmp_path: Path) -> None:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
