@@ -11,7 +11,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
-from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -181,7 +186,11 @@ async def ask_group_permissions(admin: AIOKafkaAdminClient, group: str) -> int:
     except GroupAuthorizationFailedError:
         return 0
     [(code, *_, bits)] = reply.groups
-    return 0 if code == GroupAuthorizationFailedError.errno else int(bits)
+    if code == GroupAuthorizationFailedError.errno:
+        return 0
+    if code:  # the coordinator is still loading, for one: it does not know
+        raise for_code(code)(f"the group {group} cannot be described")
+    return int(bits)
 
 
 async def _ask(admin: AIOKafkaAdminClient, node: int, request: Request[Any]) -> Any:
