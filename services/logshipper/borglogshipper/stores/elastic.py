@@ -32,8 +32,8 @@ MAJOR = 8  # server version that the client supports
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
 _HAS_PRIVILEGES = "/_security/user/_has_privileges"
-_INDEX_PRIVILEGES = ["create_doc", "read"]
-_MAKE_PRIVILEGES = ["auto_configure", "create_index"]  # one of them
+_INDEX_PRIVILEGES = ["create_doc", "read", "indices:admin/auto_create"]
+_CONTAINED = {"indices:admin/auto_create": "auto_configure or create_index"}  # privileges that contain an action
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 _NOT_FOUND = 404
@@ -62,7 +62,7 @@ class ElasticStore:
         self._prefix = settings.prefix
         self._replicas = settings.replicas
         self._templates = TOPICS if settings.templates else ()
-        self._cluster_privileges = ["monitor", "manage_index_templates"] if settings.templates else ["monitor"]
+        self._cluster_privileges = ["manage_index_templates"] if settings.templates else []
         self._timeout_s = settings.timeout_s
         self._heads = _Heads(settings.prefix)
 
@@ -147,8 +147,8 @@ class ElasticStore:
 
     async def _check_privileges(self) -> str:
         patterns = [f"{self._prefix}{topic}-*" for topic in TOPICS]
-        privileges = _INDEX_PRIVILEGES + _MAKE_PRIVILEGES
-        wanted = {"cluster": self._cluster_privileges, "index": [{"names": patterns, "privileges": privileges}]}
+        index = [{"names": patterns, "privileges": _INDEX_PRIVILEGES}]
+        wanted = {"cluster": self._cluster_privileges, "index": index}
         try:
             answer = await self._send("POST", _HAS_PRIVILEGES, orjson.dumps(wanted), _JSON)
         except StoreRefusedError:  # security is off: the path does not exist
@@ -158,9 +158,9 @@ class ElasticStore:
             missing = [f"cluster:{name}" for name in self._cluster_privileges if not found["cluster"][name]]
             for pattern in patterns:
                 granted = found["index"][pattern]
-                missing += [f"{pattern}:{name}" for name in _INDEX_PRIVILEGES if not granted[name]]
-                if not any(granted[name] for name in _MAKE_PRIVILEGES):
-                    missing.append(f"{pattern}:{' or '.join(_MAKE_PRIVILEGES)}")
+                missing += [
+                    f"{pattern}:{_CONTAINED.get(name, name)}" for name in _INDEX_PRIVILEGES if not granted[name]
+                ]
             user = str(found["username"])
         except (ValueError, KeyError, TypeError):
             raise StoreBusyError(f"{self._where} does not name the granted privileges") from None

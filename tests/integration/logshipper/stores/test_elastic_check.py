@@ -4,15 +4,14 @@ import anyio
 import orjson
 import pytest
 
-from borgcore.events.topics import TOPICS
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store, StoreBusyError, StoreHeldError
 from tests.limits import HANG_S
 from tests.sink import Answer, Sink
 
-CLUSTER = ["monitor", "manage_index_templates"]
-INDEX = ["create_doc", "read", "auto_configure", "create_index"]
+CLUSTER = ["manage_index_templates"]
+INDEX = ["create_doc", "read", "indices:admin/auto_create"]
 NO_SECURITY = Answer(400, b'{"error":"no handler found for uri [/_security/user/_has_privileges] and method [POST]"}')
 
 
@@ -54,18 +53,20 @@ async def test_who_installs_no_templates_needs_no_privilege_for_them(sink: Sink)
     with anyio.fail_after(HANG_S):
         async with open_store(StoreSettings(templates=False), f"http://{sink.address}") as store:
             assert (await store.check()).endswith(", as borg")
+    assert orjson.loads(sink.requests[1].body)["cluster"] == []
 
 
-@pytest.mark.parametrize("name", ["auto_configure", "create_index"])
-async def test_either_privilege_to_make_indices_is_enough(scripted: Store, sink: Sink, name: str) -> None:
-    sink.answers += [version("8.19.21"), grants(*(f"{topic}-*:{name}" for topic in TOPICS))]
-    with anyio.fail_after(HANG_S):
-        assert (await scripted.check()).endswith(", as borg")
+async def test_who_may_not_see_the_version_is_refused_with_the_servers_reason(scripted: Store, sink: Sink) -> None:
+    sink.answers.append(
+        Answer(403, b'{"error":{"type":"security_exception","reason":"[cluster:monitor/main] is not"}}')
+    )
+    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError, match="cluster:monitor/main"):
+        await scripted.check()
 
 
 async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink) -> None:
     missing = ["cluster:manage_index_templates", "training_log-*:read"]
-    missing += ["training_log-*:auto_configure", "training_log-*:create_index"]
+    missing += ["training_log-*:indices:admin/auto_create"]
     sink.answers += [version("8.19.21"), grants(*missing)]
     with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError) as held:
         await scripted.check()
