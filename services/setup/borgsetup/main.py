@@ -10,6 +10,7 @@ from borgsetup.dashboard import import_dashboard
 from borgsetup.keys import make_keys, read_password
 from borgsetup.settings import SetupSettings
 from borgsetup.store import prepare_store
+from borgsetup.topics import prepare_topics
 
 
 async def serve(settings: SetupSettings, intake: CancelScope) -> None:
@@ -22,6 +23,8 @@ async def serve(settings: SetupSettings, intake: CancelScope) -> None:
         match settings.step:
             case "keys":
                 await to_thread.run_sync(make_keys, settings.keys_dir)
+            case "topics":
+                await prepare_topics(settings)
             case "store":
                 await prepare_store(settings)
             case "dashboard":
