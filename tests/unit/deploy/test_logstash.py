@@ -37,6 +37,16 @@ def test_it_reads_the_topics_that_the_logshipper_reads() -> None:
     assert tuple(re.findall(r'"(\w+)"', found[1])) == TOPICS
 
 
+def test_it_creates_no_topic_and_commits_only_what_is_in_its_queue() -> None:
+    assert "auto_create_topics => false" in TEXT
+    assert 'enable_auto_commit => "false"' in TEXT
+    assert "username='logstash'" in TEXT
+
+
+def test_a_document_that_is_there_already_is_no_warning() -> None:
+    assert 'silence_errors_in_log => ["version_conflict_engine_exception"]' in plugin("elasticsearch")
+
+
 def test_documents_are_created_under_the_logshippers_ids_and_indices() -> None:
     output = plugin("elasticsearch")
     assert 'action => "create"' in output
