@@ -26,7 +26,9 @@ ASK_LIMIT_S = HANG_S
 POLL_S = 0.5
 LOG_TAIL = 60
 SETUP_SECRETS = [f"borg_setup_{name}_password" for name in ("elastic", "kibana", "user")]
-SECRETS = [*SETUP_SECRETS, "redis_password", "kafka_password", "kibana_encryption_key"]
+KAFKA_USERS = ("broker", "agent", "monitor", "logshipper", "logstash")
+KAFKA_SECRETS = ["borg_events_password", *(f"kafka_{user}_password" for user in KAFKA_USERS)]
+SECRETS = [*SETUP_SECRETS, *KAFKA_SECRETS, "redis_password", "kibana_encryption_key"]
 
 
 @dataclass

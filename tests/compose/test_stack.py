@@ -8,6 +8,7 @@ from borgcore.events.monitoring import EventsDropped, MemoryWarned
 from borgsetup.kibana.panel import place_panels
 from borgsetup.kibana.panels import ROWS
 from borgsetup.kibana.queries import TimeRange, search_body
+from borgsetup.store import SHIPPER_KEYS, ShipperKey
 from tests.compose.stack import SECRETS, Stack, now_ms
 
 AGENT_EVENTS = ("run_started", "agent_reported", "learner_reported")
@@ -15,6 +16,22 @@ SERVERS = ("redis", "kafka", "elasticsearch")
 OURS = ("agent", "monitor", "logshipper")
 START_S, COME_BACK_S = 600, 900  # guards against hanging alone
 OWN_LAYERS_BYTES = 75_000_000  # beside the base image; the official one has 130 MB
+DELETE_TOPIC = """
+import asyncio, os
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
+
+async def main():
+    word = open("/run/keys/borg_events_password").read()
+    login = dict(security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_plain_username="agent")
+    admin = AIOKafkaAdminClient(bootstrap_servers="kafka:9092", sasl_plain_password=word, **login)
+    await admin.start()
+    reply = await admin.delete_topics(["training_log"])
+    await admin.close()
+    print(*[for_code(code).__name__ for _, code, *_ in reply.topic_error_codes])
+
+asyncio.run(main())
+"""
 
 pytestmark = pytest.mark.timeout(3_600)
 
@@ -73,9 +90,10 @@ def test_after_down_and_up_the_run_goes_on_from_what_it_was(stack: Stack) -> Non
     stack.expect_events("agent_reported", "memory_sampled", since_ms=since_ms, limit_s=COME_BACK_S)
     assert stack.count("memory_sampled") > documents
     assert highest_inserted(stack) >= inserted > 0
-    said = stack.compose("logs", "--no-color", "keys", "setup")
+    said = stack.compose("logs", "--no-color", "keys", "setup", "topics")
     assert '"written":0' in said
-    assert '"api_key":"kept"' in said
+    assert '"made_keys":[]' in said
+    assert '"changed":0' in said
 
 
 def highest_inserted(stack: Stack) -> int:
@@ -83,13 +101,29 @@ def highest_inserted(stack: Stack) -> int:
     return int(stack.ask("/memory_monitoring-*/_search", body)["aggregations"]["most"]["value"] or 0)
 
 
-def test_the_shippers_key_opens_our_indices_and_nothing_else(stack: Stack) -> None:
-    found = stack.ask("/_security/api_key?name=borg-logshipper")["api_keys"]
-    valid = [key for key in found if not key["invalidated"]]
+@pytest.mark.parametrize("key", SHIPPER_KEYS, ids=lambda key: str(key.name))
+def test_a_shippers_key_opens_our_indices_and_nothing_else(stack: Stack, key: ShipperKey) -> None:
+    found = stack.ask(f"/_security/api_key?name={key.name}")["api_keys"]
+    valid = [entry for entry in found if not entry["invalidated"]]
     assert len(valid) == 1
-    role = valid[0]["role_descriptors"]["borg-logshipper"]
-    assert role["cluster"] == ["monitor"]
-    assert [entry["names"] for entry in role["indices"]] == [["training_log-*", "memory_monitoring-*"]]
+    role = valid[0]["role_descriptors"][key.name]
+    assert sorted(role["cluster"]) == sorted(key.cluster)
+    [indices] = role["indices"]
+    assert indices["names"] == ["training_log-*", "memory_monitoring-*"]
+    assert sorted(indices["privileges"]) == sorted(key.privileges)
+
+
+def test_kafka_denies_an_agent_what_it_does_not_need(stack: Stack) -> None:
+    agent = stack.containers("agent")[0]["Id"]
+    said = stack.docker("exec", agent, "python", "-c", DELETE_TOPIC)
+    assert said.split() == ["TopicAuthorizationFailedError"]
+
+
+def test_every_container_has_a_limit_of_processes_and_no_proxy(stack: Stack) -> None:
+    for container in stack.containers():
+        assert container["HostConfig"]["PidsLimit"] > 0, container["Name"]
+        proxies = [entry for entry in container["Config"]["Env"] if "_proxy=" in entry.lower()]
+        assert {entry.partition("=")[2] for entry in proxies} == {"", "*"}, container["Name"]
 
 
 def test_no_secret_is_seen_in_containers_images_or_logs(stack: Stack) -> None:

@@ -1,7 +1,8 @@
 """Passwords and certificates of the stack: created once, then written for each service to its own folder.
 
 The folder ``setup/`` holds every password; the other folders are derived from it each time. In the full stack each
-folder is a volume that only one service mounts, so none can read another's secret.
+folder is a volume that only one service mounts, so none can read another's secret. Kafka knows each service as a user
+of its own; :mod:`borgsetup.topics` says what that user may do.
 """
 
 import datetime as dt
@@ -17,12 +18,21 @@ from borgsetup.certificates import Certificates, is_current, make_certificates
 
 OWNER_READS, ALL_READ = 0o400, 0o444
 SETUP = "setup"
+KAFKA_PASSWORDS = {
+    "broker": "kafka_broker_password",
+    "setup": "borg_events_password",  # the name of the setting, because the setup reads this folder
+    "agent": "kafka_agent_password",
+    "monitor": "kafka_monitor_password",
+    "logshipper": "kafka_logshipper_password",
+    "logstash": "kafka_logstash_password",
+}
+"""Kafka's users, and the file of each one's password."""
 SECRET_NAMES = (
     "borg_setup_elastic_password",
     "borg_setup_kibana_password",
     "borg_setup_user_password",
     "redis_password",
-    "kafka_password",
+    *KAFKA_PASSWORDS.values(),
     "kibana_encryption_key",
 )
 _SECRET_BYTES = 24  # 32 characters
@@ -79,29 +89,31 @@ def _certificates(folder: Path) -> Certificates:
 
 
 def _files(passwords: dict[str, str], certificates: Certificates) -> dict[str, tuple[bytes, int]]:
-    redis, kafka = passwords["redis_password"], passwords["kafka_password"]
+    redis = passwords["redis_password"]
     texts = {
-        "kafka/jaas.conf": _jaas(kafka),
+        "kafka/jaas.conf": _jaas(passwords),
         "kibana/kibana.yml": _kibana(passwords),
         "elasticsearch/elastic_password": passwords["borg_setup_elastic_password"],
-        "services/borg_redis_password": redis,
-        "services/borg_events_password": kafka,
-        "shipper/borg_events_password": kafka,
+        "agent/borg_redis_password": redis,
+        "monitor/borg_redis_password": redis,
     }
+    for service in ("agent", "monitor", "logshipper", "logstash"):
+        texts[f"{service}/borg_events_password"] = passwords[KAFKA_PASSWORDS[service]]
     files = {path: (text.encode(), OWNER_READS) for path, text in texts.items()}
     files["redis/redis.conf"] = (f"requirepass {redis}\n".encode(), ALL_READ)  # the server runs as another user
     files["redis/password"] = (redis.encode(), ALL_READ)
     files["elasticsearch/http.key"] = (certificates.key, OWNER_READS)
     files["elasticsearch/http.crt"] = (certificates.certificate, ALL_READ)
-    for name in ("elasticsearch", "kibana", "shipper", SETUP):
+    for name in ("elasticsearch", "kibana", "logshipper", "logstash", SETUP):
         files[f"{name}/ca.crt"] = (certificates.authority, ALL_READ)
     return files
 
 
-def _jaas(password: str) -> str:
-    """Return Kafka's users: one, shared by the clients and the broker itself."""
-    login = f'username="borg" password="{password}" user_borg="{password}"'
-    return f"KafkaServer {{\n  org.apache.kafka.common.security.plain.PlainLoginModule required {login};\n}};\n"
+def _jaas(passwords: dict[str, str]) -> str:
+    """Return Kafka's users, and the one as whom the broker connects to itself."""
+    login = f'username="broker" password="{passwords[KAFKA_PASSWORDS["broker"]]}"'
+    users = " ".join(f'user_{user}="{passwords[name]}"' for user, name in KAFKA_PASSWORDS.items())
+    return f"KafkaServer {{\n  org.apache.kafka.common.security.plain.PlainLoginModule required {login} {users};\n}};\n"
 
 
 def _kibana(passwords: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ from borgcore.events.topics import TOPICS
 from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import DASHBOARD, ndjson, saved_objects
 from borgsetup.settings import SetupSettings
-from borgsetup.store import KEY_FILES, prepare_store
+from borgsetup.store import LOGSHIPPER, LOGSTASH, SHIPPER_KEYS, ShipperKey, prepare_store
 from tests.limits import HANG_S
 from tests.sink import Answer, Sink, open_sink
 
@@ -51,15 +51,24 @@ ABSENT = Answer(404, b"{}")
 TOPIC = [ABSENT, answered({}), answered({})]  # its template is found missing and installed, and its index is made
 PREPARED = [answered({"version": {"number": "8.19.21"}}), answered({}), ABSENT, answered({}), *TOPIC * len(TOPICS)]
 KEY = [answered({"invalidated_api_keys": []}), answered({"id": "id", "api_key": "word"})]
+KEYS = KEY * len(SHIPPER_KEYS)
 
 
-async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_our_indices_alone(
+async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_each_shipper(
     sink: Sink, tmp_path: Path
 ) -> None:
-    sink.answers += [*PREPARED, *KEY]
+    sink.answers += [*PREPARED, *KEYS]
     month = datetime.now(UTC)
     await prepare_store(settings_of(sink, tmp_path))
     asked = [(request.method, request.target, orjson.loads(request.body or b"null")) for request in sink.requests]
+    made = [
+        request
+        for key in SHIPPER_KEYS
+        for request in (
+            ("DELETE", "/_security/api_key", {"name": key.name, "owner": True}),
+            ("POST", "/_security/api_key", {"name": key.name, "role_descriptors": {key.name: key.role}}),
+        )
+    ]
     assert asked == [
         ("GET", "/", None),
         ("POST", "/_security/user/kibana_system/_password", {"password": "of-kibana"}),
@@ -74,48 +83,56 @@ async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_ou
                 ("PUT", f"/{topic}-{month:%Y.%m}", None),
             )
         ],
-        ("DELETE", "/_security/api_key", {"name": "borg-logshipper", "owner": True}),
-        ("POST", "/_security/api_key", asked[-1][2]),
-    ]
-    role = asked[-1][2]["role_descriptors"]["borg-logshipper"]
-    assert role["cluster"] == ["monitor"]
-    assert role["index"] == [
-        {"names": ["training_log-*", "memory_monitoring-*"], "privileges": ["auto_configure", "create_doc", "read"]}
+        *made,
     ]
     assert {request.headers["Authorization"] for request in sink.requests} == {LOGIN}
 
 
-async def test_the_key_is_written_for_both_shippers_and_only_its_owner_may_read_it(sink: Sink, tmp_path: Path) -> None:
-    sink.answers += [*PREPARED, *KEY]
+def test_a_shippers_key_creates_documents_in_our_indices_and_does_nothing_else() -> None:
+    """The logshipper reads a duplicate to compare it, and its --check-config asks for the version."""
+    indices = ["training_log-*", "memory_monitoring-*"]
+    creating = ["create_doc", "indices:admin/auto_create"]  # the second: the index of a new month
+    assert LOGSHIPPER.role["cluster"] == ["cluster:monitor/main"]
+    assert LOGSTASH.role["cluster"] == ["cluster:monitor/main", "cluster:monitor/xpack/license/get"]
+    for key, privileges in ((LOGSHIPPER, [*creating, "read"]), (LOGSTASH, creating)):
+        [entry] = key.role["index"]
+        assert entry["names"] == indices
+        assert sorted(entry["privileges"]) == sorted(privileges)
+        assert key.role.keys() == {"cluster", "index"}
+
+
+async def test_each_key_is_written_for_its_shipper_and_only_its_owner_may_read_it(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [*PREPARED, *KEYS]
     await prepare_store(settings_of(sink, tmp_path))
-    encoded, pair = (tmp_path / "shipper" / name for name in KEY_FILES)
+    encoded, pair = tmp_path / LOGSHIPPER.file, tmp_path / LOGSTASH.file
     assert pair.read_text() == "id:word"
     assert base64.b64decode(encoded.read_text()) == b"id:word"
     assert {stat.S_IMODE(path.stat().st_mode) for path in (encoded, pair)} == {0o400}
 
 
-@pytest.mark.parametrize(
-    ("answer", "kept"),
-    [
-        (answered({"api_key": {"name": "borg-logshipper"}}), True),
-        (answered({"api_key": {"name": "another"}}), False),
-        (Answer(401, b'{"error": "expired"}'), False),
-    ],
-    ids=["ours", "another's", "expired"],
-)
-async def test_a_key_that_is_still_taken_stays(sink: Sink, tmp_path: Path, answer: Answer, *, kept: bool) -> None:
-    path = tmp_path / "shipper" / KEY_FILES[0]
+@pytest.mark.parametrize("key", SHIPPER_KEYS, ids=lambda key: str(key.name))
+@pytest.mark.parametrize("case", ["ours", "another's", "expired"])
+async def test_a_key_that_is_still_taken_stays(sink: Sink, tmp_path: Path, key: ShipperKey, case: str) -> None:
+    path = tmp_path / key.file
     path.parent.mkdir()
-    path.write_text("before")
-    sink.answers += [*PREPARED, answer, *([] if kept else KEY)]
+    path.write_text("aWQ6d29yZA==" if key.encoded else "id:word")
+    before = path.read_text()
+    answers = {
+        "ours": answered({"api_key": {"name": key.name}}),
+        "another's": answered({"api_key": {"name": "another"}}),
+    }
+    answer = answers.get(case, Answer(401, b'{"error": "expired"}'))
+    new = [KEY[0], answered({"id": "new", "api_key": "word"})]
+    ours = [answer, *([] if case == "ours" else new)]
+    sink.answers += [*PREPARED, *(ours + KEY if key is SHIPPER_KEYS[0] else KEY + ours)]
     await prepare_store(settings_of(sink, tmp_path))
-    assert (path.read_text() == "before") is kept
+    assert (path.read_text() == before) is (case == "ours")
     asked = next(request for request in sink.requests if request.target == "/_security/_authenticate")
-    assert asked.headers["Authorization"] == "ApiKey before"
+    assert asked.headers["Authorization"] == "ApiKey aWQ6d29yZA=="
 
 
 async def test_a_server_that_is_not_up_yet_is_waited_for(sink: Sink, tmp_path: Path) -> None:
-    sink.answers += [Answer(dropped=True), Answer(503), Answer(429), *PREPARED, *KEY]
+    sink.answers += [Answer(dropped=True), Answer(503), Answer(429), *PREPARED, *KEYS]
     await prepare_store(settings_of(sink, tmp_path))
     assert [request.target for request in sink.requests[:4]] == ["/"] * 4
 

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from borgcore.errors import SettingsError
-from borgsetup.keys import SECRET_NAMES, SETUP, make_keys, read_password
+from borgsetup.keys import KAFKA_PASSWORDS, SECRET_NAMES, SETUP, make_keys, read_password
+from borgsetup.topics import TOPIC_GRANTS
+
+TRUSTING = ("elasticsearch", "kibana", "logshipper", "logstash", "setup")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -28,10 +31,14 @@ def test_each_service_finds_what_it_needs_in_a_folder_of_its_own(tmp_path: Path)
             "kibana/kibana.yml",
             "redis/password",
             "redis/redis.conf",
-            "services/borg_events_password",
-            "services/borg_redis_password",
-            "shipper/borg_events_password",
-            "shipper/ca.crt",
+            "agent/borg_events_password",
+            "agent/borg_redis_password",
+            "monitor/borg_events_password",
+            "monitor/borg_redis_password",
+            "logshipper/borg_events_password",
+            "logshipper/ca.crt",
+            "logstash/borg_events_password",
+            "logstash/ca.crt",
             "setup/ca.crt",
             *(f"setup/{name}" for name in SECRET_NAMES),
         ]
@@ -41,14 +48,25 @@ def test_each_service_finds_what_it_needs_in_a_folder_of_its_own(tmp_path: Path)
 def test_both_ends_of_each_connection_have_the_same_password(tmp_path: Path) -> None:
     make_keys(tmp_path)
     found = {name: content.decode() for name, content in contents(tmp_path).items()}
-    redis, kafka = secret(tmp_path, "redis_password"), secret(tmp_path, "kafka_password")
+    redis = secret(tmp_path, "redis_password")
     assert found["redis/redis.conf"] == f"requirepass {redis}\n"
-    assert found["redis/password"] == found["services/borg_redis_password"] == redis
-    assert f'user_borg="{kafka}"' in found["kafka/jaas.conf"]
-    assert found["services/borg_events_password"] == found["shipper/borg_events_password"] == kafka
+    assert found["redis/password"] == redis
+    assert found["agent/borg_redis_password"] == found["monitor/borg_redis_password"] == redis
     assert found["elasticsearch/elastic_password"] == secret(tmp_path, "borg_setup_elastic_password")
     assert f'"{secret(tmp_path, "borg_setup_kibana_password")}"' in found["kibana/kibana.yml"]
-    assert len({found[f"{name}/ca.crt"] for name in ("elasticsearch", "kibana", "shipper", "setup")}) == 1
+    assert len({found[f"{name}/ca.crt"] for name in TRUSTING}) == 1
+
+
+def test_kafka_knows_each_service_by_a_password_of_its_own(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    login = (tmp_path / "kafka/jaas.conf").read_text()
+    known = dict(re.findall(r'user_(\w+)="([^"]+)"', login))
+    assert known == {user: secret(tmp_path, name) for user, name in KAFKA_PASSWORDS.items()}
+    assert f'username="broker" password="{known["broker"]}"' in login
+    assert len(set(known.values())) == len(known)
+    assert known.keys() == {"broker", "setup", *TOPIC_GRANTS}
+    for user in TOPIC_GRANTS:
+        assert (tmp_path / user / "borg_events_password").read_text() == known[user]
 
 
 def test_passwords_are_long_unlike_and_need_no_quoting(tmp_path: Path) -> None:
@@ -68,7 +86,7 @@ def test_a_second_time_nothing_changes(tmp_path: Path) -> None:
 def test_what_was_lost_is_handed_out_again_and_passwords_stay(tmp_path: Path) -> None:
     make_keys(tmp_path)
     before = contents(tmp_path)
-    for name in ("kafka/jaas.conf", "services/borg_redis_password"):
+    for name in ("kafka/jaas.conf", "agent/borg_redis_password"):
         (tmp_path / name).unlink()
     (tmp_path / "redis/redis.conf").chmod(0o600)
     (tmp_path / "redis/redis.conf").write_text("requirepass nonsense\n")
@@ -86,7 +104,7 @@ def test_with_the_certificate_the_authority_is_made_anew_for_all_who_trust_it(tm
     assert changed == {
         "elasticsearch/http.crt",
         "elasticsearch/http.key",
-        *(f"{name}/ca.crt" for name in ("elasticsearch", "kibana", "shipper", "setup")),
+        *(f"{name}/ca.crt" for name in TRUSTING),
     }
 
 

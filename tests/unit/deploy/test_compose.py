@@ -1,15 +1,9 @@
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
-FILE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-SERVICES: dict[str, dict[str, Any]] = FILE["services"]
-ONE_SHOT = {"keys", "setup", "dashboard"}
-OURS = {"agent", "monitor", "logshipper", *ONE_SHOT}
+from tests.unit.deploy.stack_file import DEPLOY, FILE, ONE_SHOT, OURS, SERVICES
 
 
 def example() -> dict[str, str]:
@@ -38,6 +32,7 @@ def test_every_container_is_confined_bounded_and_restarted(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.keys() & {"privileged", "cap_add", "ulimits"}
     assert "mem_limit" in service
+    assert service["pids_limit"] > 0
     assert service["restart"] == ("on-failure:3" if name in ONE_SHOT else "unless-stopped")
     assert ("healthcheck" in service) == (name not in ONE_SHOT)
 
@@ -45,9 +40,13 @@ def test_every_container_is_confined_bounded_and_restarted(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_image_has_a_version_and_ours_are_built_from_the_one_dockerfile(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"[a-z/-]+:\$\{[A-Z]+_VERSION:-[0-9.]+\}", service["image"])
+    assert re.fullmatch(r"[a-z/-]+:\$\{[A-Z]+_VERSION:-\d+\.\d+\.\d+\}", service["image"])
     built = service.get("build", {}).get("args", {}).get("SERVICE")
-    assert built == ({"keys": "setup", "dashboard": "setup"}.get(name, name) if name in OURS else None)
+    assert built == (("setup" if name in ONE_SHOT else name) if name in OURS else None)
+
+
+def test_the_base_image_of_ours_has_a_version() -> None:
+    assert re.search(r"^ARG PYTHON=python:3\.11\.\d+-slim$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_ports_are_open_on_the_loopback_address_alone() -> None:
@@ -68,29 +67,29 @@ def test_redis_may_use_half_of_its_containers_memory_at_most_and_evicts_nothing(
     given = example()
     assert 2 * size_bytes(given["REDIS_MAXMEMORY"]) <= size_bytes(given["REDIS_MEMORY"])
     command = SERVICES["redis"]["command"]
-    options = dict(zip(command[2::2], command[3::2], strict=True))
+    options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options["--maxmemory-policy"] == "noeviction"
     assert (options["--appendonly"], options["--appendfsync"]) == ("yes", "everysec")
 
 
-def test_no_secret_is_written_in_it_and_each_volume_of_keys_is_one_service_groups_own() -> None:
+def test_no_secret_is_written_in_it_and_each_service_reads_a_volume_of_keys_of_its_own() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     assert not re.search(r"(?i)(password|api_key|secret)\w*: *[\"']?\w+$", text.replace("_FILE", ""), re.MULTILINE)
     readers: dict[str, set[str]] = {}
+    writers: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
         for volume in service.get("volumes", []):
             if isinstance(volume, dict):
                 assert volume["read_only"] is True
                 readers.setdefault(volume["source"], set()).add(name)
-    assert readers == {
-        "keys-setup": {"setup", "dashboard"},
-        "keys-redis": {"redis"},
-        "keys-kafka": {"kafka"},
-        "keys-elasticsearch": {"elasticsearch"},
-        "keys-kibana": {"kibana"},
-        "keys-services": {"agent", "monitor"},
-        "keys-shipper": {"logshipper", "logstash"},
-    }
+            elif volume.startswith("keys-"):
+                writers.setdefault(volume.split(":")[0], set()).add(name)
+    named = {f"keys-{name}": {name} for name in SERVICES if name not in ONE_SHOT}
+    assert readers == named | {"keys-setup": {"setup", "topics", "dashboard"}}
+    shippers = {"keys-logshipper", "keys-logstash"}  # their keys come from Elasticsearch
+    assert writers == {volume: {"keys", "setup"} if volume in shippers else {"keys"} for volume in readers}
+    made = re.findall(r"/keys/(\w+)", (DEPLOY / "Dockerfile").read_text())
+    assert {f"keys-{name}" for name in made} == readers.keys()
 
 
 def test_services_wait_until_the_ones_they_need_are_healthy_or_done() -> None:
