@@ -25,7 +25,8 @@ START_LIMIT_S = 600.0
 POLL_S = 0.25
 PORTS = ("KIBANA_PORT", "ELASTICSEARCH_PORT", "REDIS_PORT")
 _COUNT = (
-    'curl -s --cacert config/keys/ca.crt -u "elastic:$(cat config/keys/elastic_password)" '
+    "curl -s --noproxy '*' --cacert config/keys/ca.crt "
+    '-u "elastic:$(cat config/keys/elastic_password)" '
     "'https://localhost:9200/training_log-*/_count?q=event:agent_reported'"
 )
 
