@@ -45,6 +45,8 @@ async def serve(settings: LogshipperSettings, intake: CancelScope) -> None:
             consuming as consumer,
         ):
             health.need("reading", lambda: consumer.outage)
+            health.need("lost", lambda: progress.recent_loss)
+            health.need("retention", lambda: progress.danger)
             health.export(lambda: progress.metrics({"group": settings.group, "shipper": member}))
             health.export(lambda: publisher_metrics(publisher))
             outage_s = settings.events.outage_s

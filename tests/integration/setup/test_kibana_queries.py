@@ -50,7 +50,7 @@ def make_events(second: int) -> Iterator[Event]:
         replay_agents=2, replay_transitions=2500 * second, replay_bytes=1_425_000 * second,
         replay_bytes_per_transition=570.0, replay_samples_per_insert=8.0,
     )  # fmt: skip
-    yield ShipperReported(shipper="a", lag=12, shipped=1000, repeated=0, dead_letters=1, retried=0)
+    yield ShipperReported(shipper="a", lag=12, shipped=1000, repeated=0, dead_letters=1, retried=0, lost=0)
     yield EventsDropped(service="agent", agent=2, dropped=7, outage_s=3.5, reason="buffer_full")
     state = "onset" if second == 1 else "clear"
     yield MemoryWarned(node="127.0.0.1:6379", kind="memory_high", state=state, text="91 % of maxmemory are in use")

@@ -37,6 +37,25 @@ class Chunk:
     """None for a record without a value: a Kafka tombstone, or a stream entry that is not ours."""
 
 
+class Loss(NamedTuple):
+    """Records of one partition that the log deleted before the group had read them."""
+
+    partition: Partition
+    records: int
+    """How many; Kafka counts transaction markers as well."""
+    reason: str
+    """One of the reasons of ``events_dropped``."""
+
+
+class RetentionUse(NamedTuple):
+    """How near the group's oldest unread record is to being deleted by the log."""
+
+    share: float = 0.0
+    """Share of the log's limit that is used: at 1 the record may be deleted; 0 if nothing is unread or all is kept."""
+    text: str = ""
+    """The record and the limit, for a warning."""
+
+
 MakeTrimReport = Callable[[str, int], Outgoing]
 """Makes the event that reports how many entries of a topic were trimmed."""
 
@@ -104,3 +123,16 @@ class Consumer(Protocol):
 
     async def lag(self) -> int:
         """Count the records that the group has not committed yet."""
+
+    def take_losses(self) -> list[Loss]:
+        """Return the losses noticed since the last call, so that the caller reports them.
+
+        Trimmed entries of Redis' streams are not among them: senders report those, see :meth:`Sender.report_trimmed`.
+        """
+
+    async def retention_use(self) -> RetentionUse:
+        """Find how near the oldest unread record is to being deleted.
+
+        Raises:
+            EventLogError: the log did not answer, or refuses us.
+        """

@@ -4,7 +4,7 @@ from borgcore.events.schema import Event
 
 
 class EventsDropped(Event):
-    """Events were lost: dropped during an outage of the log, or trimmed from a stream before anyone read them."""
+    """Events were lost: dropped during an outage of the log, or deleted from the log before they were read."""
 
     topic = "memory_monitoring"
     name = "events_dropped"
@@ -20,7 +20,7 @@ class EventsDropped(Event):
     outage_s: float | None = None
     """How long the log was unavailable, seconds."""
     reason: str
-    """buffer_full or stream_trimmed."""
+    """buffer_full, stream_trimmed, deleted_unread (by Kafka's retention or a person) or topic_replaced."""
 
 
 class ShipperReported(Event):
@@ -41,6 +41,8 @@ class ShipperReported(Event):
     """Records moved to dead_letter."""
     retried: int
     """Items sent again."""
+    lost: int
+    """Records that the log deleted before they were read."""
 
 
 class MemorySampled(Event):

@@ -1,5 +1,6 @@
 """A logshipper's counters and outages, for its reports, metrics and health."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,9 +9,12 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from borgcore.connection.retry import Outage
+from borgcore.eventlog.protocol import Loss, RetentionUse
 from borgcore.service.health import Health
 from borglogshipper.stores.store import Outcome, StoreBusyError, StoreHeldError, Verdict
 
+LOSS_SHOWN_S = 3_600.0  # how long a loss keeps /readyz from answering 200
+NEAR_SHARE = 0.5  # of a log's retention, from which unread records are considered in danger
 _log = structlog.get_logger()
 
 
@@ -42,6 +46,44 @@ class ShippingProgress:
     """Records read but not done yet."""
     lag: int = 0
     """Records in the log that were not in the store yet at the last report."""
+    lost: int = 0
+    """Records that the log deleted before they were read."""
+    retention_use: RetentionUse = field(default_factory=RetentionUse)
+    """How near the oldest unread record was to being deleted at the last report."""
+    _loss: str = ""
+    _lost_s: float = 0.0
+
+    @property
+    def recent_loss(self) -> str | None:
+        """The newest loss, for ``LOSS_SHOWN_S``; then None."""
+        return self._loss if self._loss and time.monotonic() - self._lost_s < LOSS_SHOWN_S else None
+
+    @property
+    def danger(self) -> str | None:
+        """Why unread records may soon be deleted; None while they are safe."""
+        return self.retention_use.text if self.retention_use.share >= NEAR_SHARE else None
+
+    def note_loss(self, loss: Loss) -> None:
+        """Count and log records that the log deleted before they were read."""
+        self.lost += loss.records
+        partition = f"{loss.partition.topic}-{loss.partition.number}"
+        self._loss, self._lost_s = f"{loss.records} records of {partition} are lost: {loss.reason}", time.monotonic()
+        _log.warning(
+            "records_lost",
+            topic=loss.partition.topic,
+            partition=loss.partition.number,
+            records=loss.records,
+            reason=loss.reason,
+            consequence="they never reach the store",
+        )
+
+    def note_retention_use(self, use: RetentionUse) -> None:
+        """Keep the newest value; log when unread records get into danger, and when they are safe again."""
+        before, self.retention_use = self.danger, use
+        if self.danger and not before:
+            _log.warning("retention_near", reason=use.text, consequence="unread records will be deleted and lost")
+        elif before and not self.danger:
+            _log.info("retention_cleared")
 
     def metrics(self, labels: dict[str, str]) -> Iterable[Metric]:
         """Yield the counters as Prometheus metrics."""
@@ -50,12 +92,14 @@ class ShippingProgress:
             "repeated_documents": (self.repeated, "Documents that were in the store already"),
             "dead_letters": (self.dead_letters, "Records sent to dead_letter"),
             "retried_documents": (self.retried, "Documents sent again"),
+            "lost_records": (self.lost, "Records that the log deleted before they were read"),
             "batches": (self.batches, "Batches shipped"),
             "bytes": (self.size_bytes, "Bytes of the documents in the store"),
         }
-        gauges = {
+        gauges: dict[str, tuple[float, str]] = {
             "under_way_records": (self.under_way, "Records read but not done yet"),
             "lag_records": (self.lag, "Records in the log that are not in the store yet"),
+            "retention_used_ratio": (self.retention_use.share, "Share of the log's retention used by unread records"),
         }
         for name, (value, text) in counters.items():
             counter = CounterMetricFamily(f"borg_logshipper_{name}", text, labels=list(labels))

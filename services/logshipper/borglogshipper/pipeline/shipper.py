@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from borgcore.errors import EventLogError
 from borgcore.eventlog.protocol import Chunk, Consumer, Partition
 from borgcore.eventlog.publisher import Publisher
-from borgcore.events.monitoring import ShipperReported
+from borgcore.events.monitoring import EventsDropped, ShipperReported
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.offsets import Offsets, Span
 from borglogshipper.pipeline.progress import ShippingProgress
@@ -74,7 +74,7 @@ class Shipper:
                     async with anyio.create_task_group() as reports:
                         reports.start_soon(self._report_regularly, publisher)
                         await delivery.prepare()
-                        await self._read()
+                        await self._read(publisher)
                 self._send_all()
                 await self._drain()
                 deliveries.cancel_scope.cancel()
@@ -88,7 +88,7 @@ class Shipper:
         await self._commit()
         self._offsets.forget(partitions)
 
-    async def _read(self) -> None:
+    async def _read(self, publisher: Publisher) -> None:
         """Read and batch; a batch is sent when it is full or its first record has waited long enough."""
         limits = self._settings.batch
         while True:
@@ -96,6 +96,7 @@ class Shipper:
             wait_s = self._linger_left_s() if gathered.spans else IDLE_S
             for chunk in await self._consumer.fetch(limits.records - len(gathered.batch), wait_s):
                 self._gather(chunk)
+            self._report_losses(publisher)
             if self._gathered.spans and self._linger_left_s() <= 0.0:
                 self._close_batch()
             while self._ready:
@@ -204,8 +205,10 @@ class Shipper:
             await anyio.sleep(REPORT_PERIOD_S)
             try:
                 progress.lag = await self._consumer.lag()
+                progress.note_retention_use(await self._consumer.retention_use())
             except EventLogError:  # the reader reports that the log is down
                 continue
+            self._report_losses(publisher)
             publisher.publish(
                 ShipperReported(
                     shipper=self._member,
@@ -214,7 +217,17 @@ class Shipper:
                     repeated=progress.repeated,
                     dead_letters=progress.dead_letters,
                     retried=progress.retried,
+                    lost=progress.lost,
                 )
+            )
+
+    def _report_losses(self, publisher: Publisher) -> None:
+        """Count, log and publish what the log deleted before it was read."""
+        for loss in self._consumer.take_losses():
+            self._progress.note_loss(loss)
+            topic, service = loss.partition.topic, self._settings.service
+            publisher.publish(
+                EventsDropped(service=service, dropped=loss.records, dropped_topic=topic, reason=loss.reason)
             )
 
 

@@ -19,7 +19,9 @@ class Nowhere:
 def test_the_counters_of_a_publisher_are_shown_as_they_are_now() -> None:
     publisher = Publisher(Nowhere(), "r", "toy", size=2)
     for number in range(5):
-        publisher.publish(ShipperReported(shipper="s", lag=number, shipped=0, repeated=0, dead_letters=0, retried=0))
+        publisher.publish(
+            ShipperReported(shipper="s", lag=number, shipped=0, repeated=0, dead_letters=0, retried=0, lost=0)
+        )
     publisher.published = 7
     found = {sample.name: sample.value for metric in publisher_metrics(publisher) for sample in metric.samples}
     assert found == {"borg_events_published_total": 7, "borg_events_dropped_total": 3, "borg_events_pending": 2}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 import orjson
 
-from borgcore.eventlog.protocol import Chunk, Partition, Position
+from borgcore.eventlog.protocol import Chunk, Loss, Partition, Position, RetentionUse
 from borgcore.events.schema import Event
 from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.stores.store import Documents, Outcome, Verdict
@@ -108,6 +108,8 @@ class FakeConsumer:
         self.commit_errors: deque[Exception] = deque()
         self.dead_letters: list[bytes] = []
         self.dead_letter_errors: deque[Exception] = deque()
+        self.losses: list[Loss] = []
+        self.use = RetentionUse()
         self.paused = False
         self.pauses = 0
         self.fetched_while_paused = 0
@@ -158,6 +160,13 @@ class FakeConsumer:
         if self.dead_letter_errors:
             raise self.dead_letter_errors.popleft()
         self.dead_letters.extend(dead_letters)
+
+    def take_losses(self) -> list[Loss]:
+        losses, self.losses = self.losses, []
+        return losses
+
+    async def retention_use(self) -> RetentionUse:
+        return self.use
 
     async def lag(self) -> int:
         await anyio.lowlevel.checkpoint()

@@ -203,7 +203,7 @@ async def test_reports_count_the_records(monkeypatch: pytest.MonkeyPatch) -> Non
         seen = len(ship.publisher.events)
         await until(lambda: len(ship.publisher.events) > seen + 1)
     assert ship.publisher.events[-1] == ShipperReported(
-        shipper="host-1", lag=0, shipped=2, repeated=1, dead_letters=2, retried=1
+        shipper="host-1", lag=0, shipped=2, repeated=1, dead_letters=2, retried=1, lost=0
     )
 
 

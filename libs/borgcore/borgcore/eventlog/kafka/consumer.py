@@ -22,7 +22,7 @@ from borgcore.eventlog.kafka.membership import GroupMembership
 from borgcore.eventlog.kafka.outage import KafkaOutage
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.eventlog.kafka.sender import KafkaSender
-from borgcore.eventlog.protocol import Chunk, Outgoing, Partition, Position, Revoked
+from borgcore.eventlog.protocol import Chunk, Loss, Outgoing, Partition, Position, RetentionUse, Revoked
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
 
@@ -49,6 +49,7 @@ class KafkaConsumer:
         self._flowing = anyio.Event()
         self._flowing.set()
         self._errors = 0
+        self._losses: list[Loss] = []
 
     @property
     def outage(self) -> str | None:
@@ -148,6 +149,15 @@ class KafkaConsumer:
             starts = await consumer.beginning_offsets(list(positions))
             ends = await consumer.end_offsets(list(positions))
         return sum(max(0, ends[tp] - max(starts[tp], position.committed)) for tp, position in positions.items())
+
+    def take_losses(self) -> list[Loss]:
+        """Return the losses noticed since the last call."""
+        losses, self._losses = self._losses, []
+        return losses
+
+    async def retention_use(self) -> RetentionUse:
+        """Find how near the oldest unread record is to being deleted."""
+        return RetentionUse()
 
     def _check(self) -> None:
         for failure in (self._membership.failure, self._partitions.failure):

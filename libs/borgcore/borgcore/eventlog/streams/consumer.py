@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from borgcore.connection.client import address_of
 from borgcore.connection.failures import is_outage
 from borgcore.connection.retry import BACKOFF, Outage
-from borgcore.eventlog.protocol import Chunk, Partition, Position
+from borgcore.eventlog.protocol import Chunk, Loss, Partition, Position, RetentionUse
 from borgcore.eventlog.streams.group import Entry, StreamGroup
 from borgcore.eventlog.streams.pending import PendingEntries
 from borgcore.eventlog.streams.server import FAILURES, T, log_error, open_log
@@ -110,6 +110,14 @@ class StreamConsumer:
             EventLogError: the server did not answer, or refuses us.
         """
         return await self._translated(self._group.backlog())
+
+    def take_losses(self) -> list[Loss]:
+        """Return nothing: senders report trimmed entries."""
+        return []
+
+    async def retention_use(self) -> RetentionUse:
+        """Find how near the oldest unread entry is to being trimmed, as a share of ``stream_cap``."""
+        return RetentionUse()
 
     async def _read(self, max_records: int, deadline_s: float) -> list[Chunk]:
         """Read once: our pending entries, those of a dead member, then new ones. Raises redis-py's errors."""
