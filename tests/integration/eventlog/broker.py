@@ -9,7 +9,7 @@ import anyio
 from aiokafka.errors import KafkaError
 from anyio import CancelScope, to_thread
 
-from borgcore.eventlog.kafka.client import probe
+from borgcore.eventlog.kafka.client import find_server
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
 
@@ -22,7 +22,7 @@ async def run_broker(folder: Path, libs: Path, properties: str, settings: Events
         with anyio.fail_after(HANG_S):
             while True:
                 try:
-                    await probe(settings)
+                    await find_server(settings)
                     break
                 except (KafkaError, OSError, EOFError):
                     await anyio.sleep(0.2)

@@ -13,6 +13,7 @@ import anyio
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 from anyio import to_thread
 
 from borgcore.errors import EventLogError, SettingsError
@@ -121,31 +122,53 @@ def named_errors(where: str, limit_s: float) -> Iterator[None]:
         raise log_error(error, where) from error
 
 
-async def probe(settings: EventsSettings) -> None:
-    """Connect to one of the brokers and authenticate; aiokafka's own clients hide why they cannot.
+async def find_server(settings: EventsSettings) -> str:
+    """Ask all bootstrap servers side by side, and return the address of the first that answers.
+
+    aiokafka's clients ask one after the other, wait for a silent one as long as for the slowest reply, and hide why
+    they cannot connect.
 
     Raises:
-        OSError, EOFError, KafkaError: no broker accepted us; of several causes a refusal is preferred.
+        OSError, EOFError, KafkaError: none answered within ``timeout_s``; of several causes a refusal is preferred.
     """
     options = await client_options(settings)
-    del options["bootstrap_servers"]
-    causes: list[Exception] = []
-    for host, port in read_kafka_url(settings.url).brokers:
+    servers = options.pop("bootstrap_servers")
+    causes: dict[str, Exception] = {}
+    answered: list[str] = []
+
+    async def ask(server: str) -> None:
+        host, _, port = server.rpartition(":")
         try:
-            connection = await create_conn(host.strip("[]"), port, **options)
+            with anyio.fail_after(settings.timeout_s):
+                connection = await create_conn(host.strip("[]"), int(port), **options)
+                try:
+                    await connection.send(MetadataRequest([]))
+                finally:
+                    connection.close()
         except _RAISED as error:
-            causes.append(error)
+            causes[server] = error
         else:
-            await connection.close()
-            return
-    raise next(filter(is_refusal, causes), causes[0])
+            answered.append(server)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for server in servers:
+            group.start_soon(ask, server)
+    if answered:
+        return answered[0]
+    raise next(filter(is_refusal, causes.values()), causes[servers[0]])
+
+
+async def connect_options(settings: EventsSettings, timeout_s: float | None = None) -> dict[str, Any]:
+    """Return :func:`client_options` with a server that answers; use it inside :func:`named_errors`."""
+    options = await client_options(settings, timeout_s)
+    return options | {"bootstrap_servers": [await find_server(settings)]}
 
 
 @asynccontextmanager
 async def open_admin(settings: EventsSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Open an admin client; use it inside :func:`named_errors`."""
-    await probe(settings)
-    admin = AIOKafkaAdminClient(**await client_options(settings))
+    admin = AIOKafkaAdminClient(**await connect_options(settings))
     try:
         await admin.start()
         yield admin

@@ -10,7 +10,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
 from borgcore.errors import EventLogError
-from borgcore.eventlog.kafka.client import address_of, client_options, named_errors, open_admin
+from borgcore.eventlog.kafka.client import address_of, connect_options, named_errors, open_admin
 from borgcore.eventlog.kafka.closing import close_consumer
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.settings.sections import EventsSettings
@@ -66,7 +66,8 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         """
         self._topics = topics
         # Kafka answers a join when all members have drained, so wait longer than that for a reply
-        options = await client_options(self._settings, REBALANCE_S + self._settings.timeout_s)
+        with named_errors(self._where, 2 * self._settings.timeout_s):
+            options = await connect_options(self._settings, REBALANCE_S + self._settings.timeout_s)
         self._consumer = consumer = AIOKafkaConsumer(
             **options,
             group_id=self._group,

@@ -4,7 +4,7 @@ import time
 
 from borgcore.connection.retry import Outage
 from borgcore.errors import EventLogError
-from borgcore.eventlog.kafka.client import address_of, is_refusal, named_errors, probe
+from borgcore.eventlog.kafka.client import address_of, find_server, is_refusal, named_errors
 from borgcore.settings.sections import EventsSettings
 
 
@@ -38,7 +38,7 @@ class KafkaOutage:
             return
         try:
             with named_errors(self._where, self._settings.timeout_s):
-                await probe(self._settings)
+                await find_server(self._settings)
         except EventLogError as error:
             if error.__cause__ is not None and is_refusal(error.__cause__):
                 raise

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import anyio
 from aiokafka import AIOKafkaProducer
 
-from borgcore.eventlog.kafka.client import address_of, client_options, ensure_topics, named_errors
+from borgcore.eventlog.kafka.client import address_of, client_options, connect_options, ensure_topics, named_errors
 from borgcore.eventlog.kafka.closing import close_producer
 from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
 from borgcore.events.topics import DEAD_LETTER, TOPICS
@@ -68,8 +68,10 @@ class KafkaSender:
 
     async def _connect(self) -> AIOKafkaProducer:
         await ensure_topics(self._settings, (*TOPICS, DEAD_LETTER))
+        with named_errors(self._where, 2 * self._settings.timeout_s):
+            options = await connect_options(self._settings)
         producer = AIOKafkaProducer(
-            **await client_options(self._settings),
+            **options,
             acks="all",
             enable_idempotence=True,
             compression_type="zstd",

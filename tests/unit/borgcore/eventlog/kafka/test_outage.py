@@ -15,11 +15,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Exception | None]:
     """Results of the next probes: an error, or None for success."""
     found: list[Exception | None] = []
 
-    async def probe(_settings: EventsSettings) -> None:
+    async def find_server(_settings: EventsSettings) -> None:
         if (error := found.pop(0)) is not None:
             raise error
 
-    monkeypatch.setattr(outage_module, "probe", probe)
+    monkeypatch.setattr(outage_module, "find_server", find_server)
     return found
 
 

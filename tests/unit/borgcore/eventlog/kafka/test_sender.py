@@ -50,11 +50,15 @@ def producers(monkeypatch: pytest.MonkeyPatch) -> list[FakeProducer]:
     async def ensure_topics(settings: EventsSettings, topics: Iterable[str]) -> None:  # noqa: ARG001  # its signature
         await anyio.sleep(0.01)
 
+    async def connect_options(settings: EventsSettings) -> dict[str, object]:  # noqa: ARG001  # its signature
+        return {}
+
     async def close_producer(producer: FakeProducer) -> None:
         producer.ended = True
 
     monkeypatch.setattr(kafka_sender, "AIOKafkaProducer", make)
     monkeypatch.setattr(kafka_sender, "ensure_topics", ensure_topics)
+    monkeypatch.setattr(kafka_sender, "connect_options", connect_options)
     monkeypatch.setattr(kafka_sender, "close_producer", close_producer)
     return made
 
