@@ -20,7 +20,7 @@ class EventsDropped(Event):
     outage_s: float | None = None
     """How long the log was unavailable, seconds."""
     reason: str
-    """buffer_full, stream_trimmed, deleted_unread (by Kafka's retention or a person) or topic_replaced."""
+    """buffer_full, stream_trimmed, deleted_unread (by retention or a person), compacted or topic_replaced."""
 
 
 class ShipperReported(Event):

@@ -105,9 +105,9 @@ class ShippingProgress:
             counter = CounterMetricFamily(f"borg_logshipper_{name}", text, labels=list(labels))
             counter.add_metric(list(labels.values()), value)
             yield counter
-        for name, (value, text) in gauges.items():
+        for name, (level, text) in gauges.items():
             gauge = GaugeMetricFamily(f"borg_logshipper_{name}", text, labels=list(labels))
-            gauge.add_metric(list(labels.values()), value)
+            gauge.add_metric(list(labels.values()), level)
             yield gauge
 
 

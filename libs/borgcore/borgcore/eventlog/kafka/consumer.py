@@ -14,13 +14,15 @@ from contextlib import asynccontextmanager
 
 import anyio
 from aiokafka import ConsumerRecord, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, ensure_topics, is_refusal, log_error, named_errors
+from borgcore.eventlog.kafka.losses import LossCounter
 from borgcore.eventlog.kafka.membership import GroupMembership
 from borgcore.eventlog.kafka.outage import KafkaOutage
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
+from borgcore.eventlog.kafka.retention_watch import RetentionWatch
 from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import Chunk, Loss, Outgoing, Partition, Position, RetentionUse, Revoked
 from borgcore.events.topics import DEAD_LETTER
@@ -44,12 +46,15 @@ class KafkaConsumer:
         self._dead_letters = KafkaSender(settings)
         self._key = member.encode()
         self._outage = KafkaOutage(settings)
-        self._partitions = AssignedPartitions(settings, group, revoked)
+        self._losses = LossCounter()
+        self._retention = RetentionWatch(settings, self._losses)
+        self._partitions = AssignedPartitions(settings, group, revoked, self._losses)
         self._membership = GroupMembership(settings, group, member, self._partitions)
         self._flowing = anyio.Event()
         self._flowing.set()
         self._errors = 0
-        self._losses: list[Loss] = []
+        self._topics: list[str] = []
+        self._starts: Mapping[TopicPartition, int] = {}
 
     @property
     def outage(self) -> str | None:
@@ -63,7 +68,8 @@ class KafkaConsumer:
             EventLogError: Kafka cannot be reached or refuses us.
         """
         await ensure_topics(self._settings, [*topics, DEAD_LETTER])
-        await self._membership.join([self._settings.prefix + topic for topic in topics])
+        self._topics = [self._settings.prefix + topic for topic in topics]
+        await self._membership.join(self._topics)
 
     async def close(self) -> None:
         """Close in bounded time; see :meth:`GroupMembership.leave`."""
@@ -81,6 +87,7 @@ class KafkaConsumer:
             EventLogError: Kafka refuses us, or another member of our name has replaced us.
         """
         settled = self._membership.settled
+        await self._note_starts()
         if self._flowing.is_set() and settled.is_set():
             self._check()
             if chunks := await self._read(max_records, wait_s):
@@ -115,9 +122,11 @@ class KafkaConsumer:
         offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         for partition, position in upto.items():
             tp, assigned = self._partitions.find(partition)
-            record = assigned.find(int(position)) if assigned is not None else None
-            if record is not None:
-                offsets[tp] = OffsetAndMetadata(record.position + 1, str(record.time_ms))
+            if assigned is not None and (record := assigned.find(int(position))) is not None:
+                offsets[tp] = assigned.commit_upto(record)
+        await self._commit(offsets)
+
+    async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not offsets:
             return
         with named_errors(self._where, 2 * self._settings.timeout_s):
@@ -138,26 +147,56 @@ class KafkaConsumer:
         await self._dead_letters.send([Outgoing(DEAD_LETTER, self._key, encoded) for encoded in dead_letters])
 
     async def lag(self) -> int:
-        """Count the records of our partitions that are not committed.
+        """Count the records of our partitions that are not committed, those of open transactions included.
 
         Raises:
             EventLogError: Kafka did not answer, or refuses us.
         """
+        return sum(end - start for start, end in (await self._ask_unread()).values())
+
+    def take_losses(self) -> list[Loss]:
+        """Return the losses noticed since the last call: at an assignment, while reading, and some seconds later."""
+        return self._losses.take()
+
+    async def retention_use(self) -> RetentionUse:
+        """Find how near the oldest unread record of our partitions is to being deleted.
+
+        Raises:
+            EventLogError: Kafka did not answer, or refuses us.
+        """
+        unread = await self._ask_unread()
+        positions = {tp: position for tp, position in self._partitions.positions().items() if tp in unread}
+        shares = {tp: (end - start) / max(1, end - self._starts.get(tp, start)) for tp, (start, end) in unread.items()}
+        with named_errors(self._where, self._settings.timeout_s):
+            return await self._retention.use(self._membership.consumer, positions, shares)
+
+    async def _ask_unread(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Ask where the records begin and end that are not committed; :meth:`fetch` counts those deleted unread."""
         positions = self._partitions.positions()
         consumer = self._membership.consumer
         with named_errors(self._where, self._settings.timeout_s):
             starts = await consumer.beginning_offsets(list(positions))
             ends = await consumer.end_offsets(list(positions))
-        return sum(max(0, ends[tp] - max(starts[tp], position.committed)) for tp, position in positions.items())
+        self._starts = starts
+        unread = {}
+        for tp, position in positions.items():
+            end = max(ends[tp], position.end)
+            start = max(starts[tp], position.expected if position.caught_up else position.committed)
+            unread[tp] = min(start, end), end
+        return unread
 
-    def take_losses(self) -> list[Loss]:
-        """Return the losses noticed since the last call."""
-        losses, self._losses = self._losses, []
-        return losses
+    async def _note_starts(self) -> None:
+        """Count what was deleted unread, and commit behind it, so that it is not counted again."""
+        starts, self._starts = self._starts, {}
+        await self._partitions.note_starts(self._membership.consumer, starts)
+        if starts:
+            await self._commit_skips()
 
-    async def retention_use(self) -> RetentionUse:
-        """Find how near the oldest unread record is to being deleted."""
-        return RetentionUse()
+    async def _commit_skips(self) -> None:
+        try:
+            await self._commit(self._partitions.uncommitted_skips())
+        except EventLogError:  # KafkaOutage logs an outage; the next time they are committed
+            return
 
     def _check(self) -> None:
         for failure in (self._membership.failure, self._partitions.failure):
@@ -167,8 +206,10 @@ class KafkaConsumer:
     async def _read(self, max_records: int, wait_s: float) -> list[Chunk]:
         consumer = self._membership.consumer
         await self._membership.watch()
+        await self._retention.refresh(consumer, self._topics)
         if self._partitions.unverified:
             await self._partitions.verify(consumer)
+            await self._commit_skips()
         records = await self._poll(max_records, wait_s)
         if self._partitions.note_replies(consumer):
             self._outage.note_reply()
@@ -186,6 +227,8 @@ class KafkaConsumer:
             with anyio.move_on_after(wait_s + _MARGIN_S):  # getmany may wait longer when a rebalance begins
                 found = await consumer.getmany(*only, timeout_ms=round(wait_s * 1000), max_records=max_records)
             self._errors = 0
+        except OffsetOutOfRangeError as error:
+            await self._partitions.note_out_of_range(consumer, error.args[0])
         except KafkaError as error:
             self._errors += 1
             if is_refusal(error) or self._errors >= MOST_ERRORS:

@@ -73,7 +73,8 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             group_id=self._group,
             group_instance_id=self._member,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # AssignedPartitions decides, and counts what was deleted
+            isolation_level="read_committed",  # records of aborted transactions never happened
             session_timeout_ms=round(SESSION_S * 1000),
             heartbeat_interval_ms=round(HEARTBEAT_S * 1000),
             rebalance_timeout_ms=round(REBALANCE_S * 1000),

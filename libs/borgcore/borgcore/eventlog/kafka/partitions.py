@@ -1,12 +1,13 @@
 """The partitions assigned to us: how far each was read, and which must be verified before reading on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, is_refusal, named_errors, open_admin
+from borgcore.eventlog.kafka.losses import DELETED, REPLACED, LossCounter
 from borgcore.eventlog.kafka.metadata import TopicId, ask_topic_ids
 from borgcore.eventlog.kafka.position import PartitionPosition
 from borgcore.eventlog.protocol import Chunk, Partition, Revoked
@@ -20,7 +21,7 @@ _log = structlog.get_logger()
 class AssignedPartitions:
     """The partitions that the group assigned to us; an unverified one delivers nothing until it is verified."""
 
-    def __init__(self, settings: EventsSettings, group: str, revoked: Revoked) -> None:
+    def __init__(self, settings: EventsSettings, group: str, revoked: Revoked, losses: LossCounter) -> None:
         """Begin without partitions; ``revoked`` is awaited before a partition is released.
 
         Raises:
@@ -36,9 +37,11 @@ class AssignedPartitions:
         self._where = address_of(settings)
         self._group = group
         self._revoked = revoked
+        self._losses = losses
         self._positions: dict[TopicPartition, PartitionPosition] = {}
         self._topic_ids: dict[str, TopicId] = {}
         self._former_ids: set[TopicId] = set()
+        self._confirmed: dict[TopicPartition, PartitionPosition] = {}  # the newest under a known id of their topic
 
     def positions(self) -> dict[TopicPartition, PartitionPosition]:
         """Return the positions of all partitions that were verified since their assignment."""
@@ -87,6 +90,8 @@ class AssignedPartitions:
             return
         for topic, topic_id in found.items():
             known = self._topic_ids.setdefault(topic, topic_id)
+            if topic_id == known:
+                self._confirmed |= {tp: position for tp, position in self._positions.items() if tp.topic == topic}
             if topic_id == known or topic_id in self._former_ids:  # a broker may lag behind the others
                 continue
             for tp in [tp for tp in self._positions if tp.topic == topic]:
@@ -107,12 +112,15 @@ class AssignedPartitions:
         if position.is_other(records[0]):
             await self._restart(consumer, tp)
             return []
-        return position.deliver(records)
+        chunks = position.deliver(records)
+        await self._advance(consumer, tp)
+        return chunks
 
     async def verify(self, consumer: AIOKafkaConsumer) -> None:
         """Seek each unverified partition to its last record, which is read again to verify it, or to its committed end.
 
-        A partition that has become shorter was replaced and is read from its start.
+        A partition that has become shorter was replaced and is read from its start. What was deleted before it was
+        read is counted.
 
         Raises:
             EventLogError: Kafka refuses us. An outage is no error: the partitions stay unverified.
@@ -122,6 +130,7 @@ class AssignedPartitions:
         generation = self.generation
         try:
             with named_errors(self._where, 2 * self._settings.timeout_s):
+                starts: dict[TopicPartition, int] = await consumer.beginning_offsets(present)
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(present)
                 committed = await self._ask_committed(unknown)
         except EventLogError as error:
@@ -133,16 +142,73 @@ class AssignedPartitions:
                 return
             self.unverified.discard(tp)
             if tp in unknown:
-                partition = Partition(tp.topic.removeprefix(self._settings.prefix), tp.partition)
-                self._positions[tp] = PartitionPosition(partition, *committed.get(tp, (-1, "")))
-            position = self._positions[tp]
-            last = position.begin_check()
-            if last is None:  # aiokafka may have read ahead, and those records may have been dropped
-                consumer.seek(tp, position.committed)
-            elif last.position < ends[tp]:
-                consumer.seek(tp, last.position)
-            else:
-                await self._restart(consumer, tp)
+                self._positions[tp] = self._resume(tp, starts[tp], *committed.get(tp, (-1, "")))
+            await self._seek(consumer, tp, starts[tp], ends[tp])
+
+    async def note_starts(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> None:
+        """Count what was deleted before it was read, except in partitions of which aiokafka still holds records.
+
+        Everything that aiokafka has returned must have been delivered.
+        """
+        for tp, start in starts.items():
+            position = self._positions.get(tp)
+            if position is None or tp in self.unverified or tp in consumer._fetcher._records:  # noqa: SLF001  # there is no public API
+                continue
+            await self._advance(consumer, tp)
+            self._losses.add(position.partition, position.lose_before(start), DELETED)
+
+    async def note_out_of_range(self, consumer: AIOKafkaConsumer, tps: Collection[TopicPartition]) -> None:
+        """Verify partitions of which Kafka has not got the offset asked for: deleted, or the topic was replaced."""
+        for tp in tps:
+            await self._advance(consumer, tp)
+            self.unverified.add(tp)
+
+    def uncommitted_skips(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Return what to commit for partitions whose next offsets have no record, so that none will be committed."""
+        return {
+            tp: OffsetAndMetadata(position.expected, "" if position.last is None else str(position.last.time_ms))
+            for tp, position in self._positions.items()
+            if position.caught_up and position.expected > position.committed and tp not in self.unverified
+        }
+
+    def _resume(self, tp: TopicPartition, start: int, committed: int, metadata: str) -> PartitionPosition:
+        """Begin where the group has committed; a group that has not begins at the start of the log."""
+        partition = Partition(tp.topic.removeprefix(self._settings.prefix), tp.partition)
+        position = PartitionPosition(partition, committed, metadata)
+        if committed < 0:
+            position.lose_before(start)
+            if start:
+                _log.warning(
+                    "group_unknown",
+                    group=self._group,
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    start=start,
+                    reason="the group is new, or its offsets were deleted or have expired",
+                    consequence="read from the oldest record; whether earlier ones were read is unknown",
+                )
+        return position
+
+    async def _seek(self, consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int) -> None:
+        """Seek a partition that is at ``start`` to ``end``, and count what was deleted before it was read."""
+        position = self._positions[tp]
+        last = position.begin_check()
+        upto = position.expected if last is None else last.position + 1
+        if upto > end:
+            await self._restart(consumer, tp)
+            return
+        self._losses.add(position.partition, position.lose_before(start), DELETED)
+        # aiokafka may have read ahead, and those records may have been dropped
+        consumer.seek(tp, max(start, position.expected if last is None else last.position))
+
+    async def _advance(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        """Pass the offsets without a record that aiokafka has passed."""
+        position = self._positions.get(tp)
+        if position is None or tp in self.unverified or tp not in consumer.assignment():
+            return
+        position.end = consumer.highwater(tp) or 0
+        position.advance(await consumer.position(tp))
+        self._losses.add_skipped(position.partition, position.take_skipped())
 
     async def _ask_committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
         if not tps:
@@ -155,9 +221,19 @@ class AssignedPartitions:
 
     async def _restart(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
         """Release a replaced partition, and read it from its start if it is still assigned to us."""
-        _log.warning("topic_replaced", topic=tp.topic, partition=tp.partition, consequence="it is read from its start")
+        former = self._confirmed.pop(tp, None)
+        _log.warning(
+            "topic_replaced",
+            topic=tp.topic,
+            partition=tp.partition,
+            consequence="it is read from its start; records of the former topic that were not read yet are lost",
+        )
         partition = self._positions[tp].forget()
+        if former is not None:
+            self._losses.add(partition, former.end - former.expected, REPLACED)
+        self.unverified.add(tp)  # nothing may be committed meanwhile
         await self._release([tp])
+        self.unverified.discard(tp)
         if tp in consumer.assignment():
             self._positions[tp] = PartitionPosition(partition, -1, "")
             consumer.seek(tp, 0)

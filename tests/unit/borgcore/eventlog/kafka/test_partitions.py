@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 
+from borgcore.eventlog.kafka.losses import LossCounter
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.eventlog.kafka.position import PartitionPosition
 from borgcore.eventlog.protocol import Partition
@@ -31,6 +32,9 @@ class Rebalancing:
     def assignment(self) -> set[TopicPartition]:
         return set()
 
+    async def beginning_offsets(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 0)
+
     async def end_offsets(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         if self.at_once:
             await self.partitions.release()
@@ -45,7 +49,7 @@ async def test_every_assignment_and_release_begins_a_generation() -> None:
         seen.append(partitions.generation)
 
     seen: list[int] = []
-    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
     assert partitions.generation == 0
     partitions.assign([])
     await partitions.release()  # without partitions as well: a check under way must notice
@@ -67,7 +71,7 @@ async def test_partitions_assigned_again_during_verification_stay_unverified() -
                 self.partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
             return dict.fromkeys(tps, 5)
 
-    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
     for number, tp in enumerate((ONE, TWO)):
         partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     partitions.unverified = {ONE, TWO}
@@ -85,7 +89,7 @@ async def test_partitions_released_during_verification_are_left_alone(*, at_once
         if not at_once and len(released) == 1:  # in the middle of the check
             await partitions.release()
 
-    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
     for number, tp in enumerate((ONE, TWO)):
         partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     partitions.unverified = {ONE, TWO}
@@ -127,7 +131,7 @@ async def check(*answers: dict[str, int] | Exception) -> tuple[list[Partition], 
     async def revoked(gone: Collection[Partition]) -> None:
         released.extend(gone)
 
-    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
     for number, tp in enumerate((ONE, TWO)):
         partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
@@ -162,7 +166,7 @@ async def test_a_rebalance_while_a_replaced_topic_is_released_leaves_the_rest_to
         if len(released) == 1:  # in the middle of the check
             await partitions.release()
 
-    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked)
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
     for number, tp in enumerate((ONE, TWO)):
         partitions._positions[tp] = PartitionPosition(Partition(tp.topic, number), 10, "1700000000000")
     consumer = Answering()
