@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.admin import CreateAclsRequest
 from anyio import to_thread
 from pydantic import SecretStr
@@ -43,6 +43,20 @@ async def test_the_version_is_described_and_missing_topics_are_named_but_not_cre
         await until_described(kafka, f"{where}; topics to be created: {names[1]}")
         await ensure_topics(kafka, ["memory_monitoring"])
         await until_described(kafka, where, "nobody-yet")
+
+
+async def test_a_compacted_topic_is_warned_of(kafka: EventsSettings) -> None:
+    await ensure_topics(kafka, ["training_log", "memory_monitoring"])
+    topic = NewTopic(f"{kafka.prefix}dead_letter", 1, 1, topic_configs={"cleanup.policy": "compact,delete"})
+    async with open_admin(kafka) as admin:
+        await admin.create_topics([topic])
+    with anyio.fail_after(HANG_S):
+        await until_described(
+            kafka,
+            f"Kafka at {kafka.url.removeprefix('kafka://')}, 1 broker, version 4.0 or newer; warning: {topic.name} has "
+            "cleanup.policy=compact, expected delete: Kafka deletes all but the newest event of each producer, read or "
+            "not",
+        )
 
 
 async def test_missing_topics_that_cannot_be_created_are_reported(kafka: EventsSettings) -> None:

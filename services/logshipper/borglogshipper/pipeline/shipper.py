@@ -55,6 +55,7 @@ class Shipper:
         self._gathered = _Gathered()
         self._ready: deque[_Gathered] = deque()
         self._under_way = 0
+        self._prepared = anyio.Event()
         self._finished = anyio.Event()
         self._committing = anyio.Lock()
         self._commit_failed = False
@@ -73,7 +74,7 @@ class Shipper:
                 with intake:
                     async with anyio.create_task_group() as reports:
                         reports.start_soon(self._report_regularly, publisher)
-                        await delivery.prepare()
+                        deliveries.start_soon(self._prepare)
                         await self._read(publisher)
                 self._send_all()
                 await self._drain()
@@ -152,9 +153,15 @@ class Shipper:
             self._under_way += 1
             self._deliveries.start_soon(self._ship, self._ready.popleft())
 
+    async def _prepare(self) -> None:
+        """Prepare the store while reading begins: only a reader notices what the log is about to delete."""
+        await self._delivery.prepare()
+        self._prepared.set()
+
     async def _ship(self, gathered: _Gathered) -> None:
         began_s, records = time.monotonic(), len(gathered.batch)
         try:
+            await self._prepared.wait()
             await self._delivery.deliver(gathered.batch)
             self._offsets.finish(gathered.spans)
         finally:
@@ -164,7 +171,8 @@ class Shipper:
         _log.debug("batch_shipped", records=records, duration_ms=round((time.monotonic() - began_s) * 1000))
 
     async def _drain(self, partitions: Collection[Partition] | None = None) -> None:
-        with anyio.move_on_after(DRAIN_SHARE * self._settings.grace_s):
+        limit_s = DRAIN_SHARE * self._settings.grace_s
+        with anyio.move_on_after(limit_s if self._prepared.is_set() else 0.0):  # nothing to wait for without a store
             while self._offsets.unfinished(partitions):
                 await self._finished.wait()
         if left := self._offsets.unfinished(partitions):

@@ -1,7 +1,9 @@
 import pytest
 from structlog.testing import capture_logs
 
+from borgcore.eventlog.protocol import Loss, Partition, RetentionUse
 from borgcore.service.health import Health
+from borglogshipper.pipeline import progress as module
 from borglogshipper.pipeline.progress import ShippingProgress, Trouble, Troubles
 
 
@@ -66,7 +68,7 @@ def test_a_success_without_trouble_before_it_is_ready_and_logs_nothing(troubles:
 
 
 def test_every_counter_is_a_metric_with_its_labels() -> None:
-    progress = ShippingProgress(1, 2, 3, 4, 5, 6, 7, 8)
+    progress = ShippingProgress(1, 2, 3, 4, 5, 6, 7, 8, 9, RetentionUse(0.25))
     samples = {
         sample.name: (sample.value, sample.labels)
         for metric in progress.metrics({"group": "g", "shipper": "s"})
@@ -82,4 +84,32 @@ def test_every_counter_is_a_metric_with_its_labels() -> None:
         "borg_logshipper_bytes_total": (6, labels),
         "borg_logshipper_under_way_records": (7, labels),
         "borg_logshipper_lag_records": (8, labels),
+        "borg_logshipper_lost_records_total": (9, labels),
+        "borg_logshipper_retention_used_ratio": (0.25, labels),
     }
+
+
+def test_the_newest_loss_is_shown_for_a_while_and_counted_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = ShippingProgress()
+    assert progress.recent_loss is None
+    progress.note_loss(Loss(Partition("training_log", 1), 7, "deleted_unread"))
+    assert progress.recent_loss == "7 records of training_log-1 are lost: deleted_unread"
+    monkeypatch.setattr(module, "LOSS_SHOWN_S", 0.0)
+    assert progress.recent_loss is None
+    values = {sample.name: sample.value for metric in progress.metrics({}) for sample in metric.samples}
+    assert values["borg_logshipper_lost_records_total"] == 7
+
+
+def test_unread_records_in_danger_are_logged_at_both_ends() -> None:
+    progress = ShippingProgress()
+    with capture_logs() as logs:
+        for share in (0.0, 0.49, 0.5, 2.0, 0.3, 0.6):
+            progress.note_retention_use(RetentionUse(share, f"{share} used"))
+    assert [(log["event"], log.get("reason")) for log in logs] == [
+        ("retention_near", "0.5 used"),
+        ("retention_cleared", None),
+        ("retention_near", "0.6 used"),
+    ]
+    assert progress.danger == "0.6 used"
+    values = {sample.name: sample.value for metric in progress.metrics({}) for sample in metric.samples}
+    assert values["borg_logshipper_retention_used_ratio"] == 0.6

@@ -128,8 +128,10 @@ async def test_nothing_is_reported_while_what_was_read_drains(monkeypatch: pytes
 
 
 async def test_a_stop_before_the_store_is_up_takes_effect_at_once() -> None:
-    ship = Ship()
+    ship = Ship(grace_s=10 * LONG_S)
     ship.store.prepare_errors += [StoreBusyError("away")] * 100_000
+    ship.consumer.put(chunk_of(event_of(), event_of()))
     async with shipping(ship):
-        await until(lambda: len(ship.store.asked) > 3)
+        await until(lambda: len(ship.store.asked) > 3 and not ship.consumer.chunks)
     assert ship.store.written == []
+    assert ship.consumer.commits == []

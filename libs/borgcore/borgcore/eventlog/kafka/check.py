@@ -8,6 +8,7 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, create_topics, named_errors, open_admin
 from borgcore.eventlog.kafka.metadata import READ, WRITE, ask_group_permissions, ask_topic_permissions
+from borgcore.eventlog.kafka.retention import ask_retention, compaction_warning
 from borgcore.events.monitoring import ShipperReported
 from borgcore.events.topics import DEAD_LETTER, TOPICS
 from borgcore.settings.sections import EventsSettings
@@ -43,8 +44,10 @@ async def check_kafka(settings: EventsSettings, group: str | None) -> str:
             missing = await _check_permissions(admin, settings, group)
             if missing:
                 await create_topics(admin, settings, missing, only_ask=True)
+            warnings = await _warn_of_compaction(admin, settings)
     found = f"{where}, {brokers} broker{'' if brokers == 1 else 's'}, version {release} or newer"
-    return f"{found}; topics to be created: {', '.join(missing)}" if missing else found
+    notes = [f"topics to be created: {', '.join(missing)}"] if missing else []
+    return "; ".join([found, *notes, *warnings])
 
 
 def find_release(versions: Versions, where: str) -> str:
@@ -71,6 +74,12 @@ async def _ask_versions(admin: AIOKafkaAdminClient) -> Versions:
     client = admin._client  # noqa: SLF001  # there is no public API
     reply = await client.send(client.get_random_node(), ApiVersionRequest())
     return {api: (lowest, highest) for api, lowest, highest in reply.api_versions}
+
+
+async def _warn_of_compaction(admin: AIOKafkaAdminClient, settings: EventsSettings) -> list[str]:
+    names = [settings.prefix + topic for topic in (*TOPICS, DEAD_LETTER)]
+    retention = await ask_retention(admin._client, names)  # noqa: SLF001  # see above
+    return [f"warning: {compaction_warning(name)}" for name in names if name in retention and retention[name].compacted]
 
 
 async def _check_permissions(admin: AIOKafkaAdminClient, settings: EventsSettings, group: str | None) -> list[str]:

@@ -118,3 +118,11 @@ async def ask_sizes(client: AIOKafkaClient, tps: Collection[TopicPartition]) -> 
             for topic, partitions in described:
                 sizes |= {TopicPartition(topic, number): size for number, size, _, future in partitions if not future}
     return sizes
+
+
+def compaction_warning(topic: str) -> str:
+    """Say what compaction does to a topic."""
+    return (
+        f"{topic} has cleanup.policy=compact, expected delete: Kafka deletes all but the newest event of each "
+        "producer, read or not"
+    )

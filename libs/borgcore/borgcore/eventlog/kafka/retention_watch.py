@@ -10,7 +10,7 @@ from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import address_of, named_errors
 from borgcore.eventlog.kafka.losses import LossCounter
 from borgcore.eventlog.kafka.position import PartitionPosition
-from borgcore.eventlog.kafka.retention import TopicRetention, ask_retention, ask_sizes
+from borgcore.eventlog.kafka.retention import TopicRetention, ask_retention, ask_sizes, compaction_warning
 from borgcore.eventlog.protocol import RetentionUse
 from borgcore.settings.sections import EventsSettings
 
@@ -95,11 +95,3 @@ class RetentionWatch:
             return {}
         sizes: dict[TopicPartition, int] = await ask_sizes(consumer._client, tps)  # noqa: SLF001  # see above
         return {tp: sizes[tp] for tp in tps if tp in sizes}
-
-
-def compaction_warning(topic: str) -> str:
-    """Say what compaction does to a topic."""
-    return (
-        f"{topic} has cleanup.policy=compact, expected delete: Kafka deletes all but the newest event of each "
-        "producer, read or not"
-    )
