@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, OffsetAndMetadata
 
 from borgcore.eventlog.kafka.position import LastRecord, PartitionPosition
 from borgcore.eventlog.protocol import Chunk, Partition
@@ -84,3 +84,45 @@ def test_nothing_of_a_partition_that_is_gone_is_found() -> None:
     position.deliver(records(0, 5))
     assert position.forget() == PARTITION
     assert position.find(4) is None
+
+
+def test_offsets_without_a_record_are_passed_and_counted_apart_from_losses() -> None:
+    position = PartitionPosition(PARTITION, 5, "1004")
+    position.deliver([record(5), record(8)])  # 6 and 7 have no record
+    position.advance(11)  # neither have 9 and 10
+    assert (position.expected, position.take_skipped(), position.take_skipped()) == (11, 4, 0)
+    assert position.lose_before(11) == 0
+    assert position.lose_before(20) == 9
+    assert position.lose_before(20) == 0
+    assert position.expected == 20
+
+
+def test_a_commit_of_the_newest_record_goes_to_the_next_that_is_expected_and_of_another_does_not() -> None:
+    position = PartitionPosition(PARTITION, -1, "")
+    assert position.caught_up
+    position.deliver(records(0, 3))
+    position.advance(5)
+    assert not position.caught_up
+    assert position.commit_upto(LastRecord(1, 1_001)) == OffsetAndMetadata(2, "1001")
+    assert position.commit_upto(LastRecord(2, 1_002)) == OffsetAndMetadata(5, "1002")
+    position.committed = 5
+    assert position.caught_up
+
+
+def test_a_commit_behind_the_last_record_still_shows_another_partition() -> None:
+    position = PartitionPosition(PARTITION, 5, "1002")  # 3 and 4 were markers
+    position.begin_check()
+    assert not position.is_other(record(5))
+    assert position.is_other(record(4))
+
+
+def test_the_oldest_record_is_the_first_that_is_not_committed() -> None:
+    position = PartitionPosition(PARTITION, -1, "")
+    assert position.oldest_ms is None
+    position.deliver(records(0, 3))
+    position.deliver(records(3, 6))
+    assert position.oldest_ms == 1_000
+    position.committed = 4
+    assert position.oldest_ms == 1_004
+    position.committed = 6
+    assert position.oldest_ms is None
