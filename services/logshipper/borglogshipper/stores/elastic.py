@@ -28,7 +28,7 @@ from borglogshipper.stores.store import (
 )
 
 CLOSE_TIMEOUT_S = 2.0
-MAJOR = 8  # server version that the client supports
+MAJORS = (8, 9)  # server versions with the APIs used here; the client of version 8 speaks plain JSON with both
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
 _HAS_PRIVILEGES = "/_security/user/_has_privileges"
@@ -68,18 +68,12 @@ class ElasticStore:
 
     async def check(self) -> str:
         """Verify address, version and privileges, see :meth:`.Store.check`."""
-        try:
-            found = _parse(await self._ask("GET", "/"))
-            version = str(found["version"]["number"])
-            major = int(version.partition(".")[0])
-        except (ValueError, KeyError, TypeError):
-            raise StoreHeldError(f"{self._where} is not Elasticsearch: its answer to GET / names no version") from None
-        if major != MAJOR:
-            raise StoreHeldError(f"{self._where} is {version}, expected version {MAJOR}")
+        version = await self._check_version()
         return f"Elasticsearch {version} at {self._address}, {await self._check_privileges()}"
 
     async def prepare(self) -> None:
-        """Install the index templates, except those that an operator changed, see :meth:`.Store.prepare`."""
+        """Verify the version, install the index templates that no operator changed, see :meth:`.Store.prepare`."""
+        await self._check_version()
         for topic in self._templates:
             name = f"{self._prefix}{topic}"
             wanted = index_template(topic, self._prefix, self._replicas)
@@ -87,6 +81,17 @@ class ElasticStore:
                 _log.warning("index_template_kept", template=name, changes=changes)
             else:
                 await self._ask("PUT", f"/_index_template/{name}", orjson.dumps(wanted))
+
+    async def _check_version(self) -> str:
+        try:
+            found = _parse(await self._ask("GET", "/"))
+            version = str(found["version"]["number"])
+            major = int(version.partition(".")[0])
+        except (ValueError, KeyError, TypeError):
+            raise StoreHeldError(f"{self._where} is not Elasticsearch: its answer to GET / names no version") from None
+        if major not in MAJORS:
+            raise StoreHeldError(f"{self._where} is {version}, expected version {' or '.join(map(str, MAJORS))}")
+        return version
 
     async def _find_template(self, name: str) -> dict[str, Any] | None:
         answer = await self._ask("GET", f"/_index_template/{name}", absent_status=_NOT_FOUND)

@@ -76,12 +76,23 @@ async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink
     )
 
 
-@pytest.mark.parametrize("number", ["7.17.29", "9.0.0", "2.4.0"])
-async def test_another_major_version_is_held(scripted: Store, sink: Sink, number: str) -> None:
-    sink.answers.append(version(number))
-    with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError) as held:
-        await scripted.check()
-    assert str(held.value) == f"Elasticsearch at {sink.address} is {number}, expected version 8"
+@pytest.mark.parametrize("number", ["8.0.0", "8.19.21", "9.0.0", "9.4.9"])
+async def test_what_the_check_accepts_is_prepared(scripted: Store, sink: Sink, number: str) -> None:
+    sink.answers += [version(number), NO_SECURITY, version(number), Answer(), Answer()]
+    with anyio.fail_after(HANG_S):
+        assert await scripted.check() == f"Elasticsearch {number} at {sink.address}, security is off"
+        await scripted.prepare()
+    assert [request.method for request in sink.requests] == ["GET", "POST", "GET", "PUT", "PUT"]
+
+
+@pytest.mark.parametrize("number", ["7.17.29", "10.0.0", "2.4.0"])
+async def test_what_the_check_holds_is_not_prepared(scripted: Store, sink: Sink, number: str) -> None:
+    for ask in (scripted.check, scripted.prepare):
+        sink.answers.append(version(number))
+        with anyio.fail_after(HANG_S), pytest.raises(StoreHeldError) as held:
+            await ask()
+        assert str(held.value) == f"Elasticsearch at {sink.address} is {number}, expected version 8 or 9"
+    assert [request.method for request in sink.requests] == ["GET", "GET"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"version":{"number":"new"}}', b"<html>"])
