@@ -4,12 +4,14 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC as UTC_ZONE
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
-from borgcore.events.sqlite_table import USER_VERSION
+from borgcore.events.sqlite_table import OLD_VERSION, USER_VERSION, UTC
 from borgcore.eventstore.reader import EventFilter, EventReader
 
 BATCH = 1_000  # documents held at once
@@ -20,11 +22,12 @@ _BUSY_S = 5.0  # a writer holds the database for less
 class SqliteReader(EventReader):
     """Reads the wanted events of one database."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, wanted: EventFilter) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, wanted: EventFilter, version: int) -> None:
         self._path = path
         self._connection = connection
-        self._condition, self._values = _condition(wanted)
-        self._position = 0
+        utc = f"({UTC})" if version == OLD_VERSION else "utc"
+        self._condition, self._values = _condition(wanted, utc)
+        self._position = self._before(utc, wanted)
 
     def skip_to_last(self, last: int) -> None:
         """Begin with the ``last`` newest events."""
@@ -42,6 +45,16 @@ class SqliteReader(EventReader):
                 self._position = position
                 yield document
         self._position = newest
+
+    def _before(self, utc: str, wanted: EventFilter) -> int:
+        """Return the position before the first event that is new enough.
+
+        ``+`` keeps SQLite from looking for it in order of arrival: the index by time has it at once.
+        """
+        if wanted.since is None:
+            return 0
+        first = self._fetch(f"SELECT min(+position) FROM events WHERE {utc} >= ?", _as_text(wanted.since))[0][0]  # noqa: S608  # ours
+        return self._newest() if first is None else int(first) - 1
 
     def _newest(self) -> int:
         return int(self._fetch("SELECT coalesce(max(position), 0) FROM events")[0][0])
@@ -75,11 +88,12 @@ def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader
             return
         if not version:
             raise CorruptDataError(f"{path} is no database of events: another program made it")
-        if version != USER_VERSION:
+        if version not in {OLD_VERSION, USER_VERSION}:
             raise MismatchError(
-                f"{path} is of version {version}, this borg reads version {USER_VERSION}; take the borg that wrote it"
+                f"{path} is of version {version}, this borg reads up to version {USER_VERSION}; take the borg that "
+                "wrote it"
             )
-        yield SqliteReader(path, connection, wanted)
+        yield SqliteReader(path, connection, wanted, version)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -114,9 +128,18 @@ def _describing(path: Path) -> Iterator[None]:
         raise CorruptDataError(f"{path} is no database of events: {error}") from None
 
 
-def _condition(wanted: EventFilter) -> tuple[str, list[Any]]:
-    """Return the filter as an SQL condition on a range of positions, with the values that follow the range."""
-    since = None if wanted.since is None else wanted.since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    terms = {"topic = ?": wanted.topic, "agent = ?": wanted.agent, "event = ?": wanted.event, "at >= ?": since}
+def _condition(wanted: EventFilter, utc: str) -> tuple[str, list[Any]]:
+    """Return the filter as an SQL condition on a range of positions, with the values that follow the range.
+
+    A ``+`` keeps SQLite from using a column's index. Of event and agent it shall use that of the event, which is
+    rarer; that of the time would have to be sorted.
+    """
+    agent = "agent = ?" if wanted.event is None else "+agent = ?"
+    since = None if wanted.since is None else _as_text(wanted.since)
+    terms = {"topic = ?": wanted.topic, agent: wanted.agent, "event = ?": wanted.event, f"+{utc} >= ?": since}
     given = {term: value for term, value in terms.items() if value is not None}
     return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())
+
+
+def _as_text(time: datetime) -> str:
+    return time.astimezone(UTC_ZONE).isoformat(timespec="milliseconds").replace("+00:00", "Z")

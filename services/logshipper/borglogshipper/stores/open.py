@@ -6,6 +6,7 @@ from pathlib import Path
 from borgcore.eventstore.open import check_login, read_store_url
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.elastic import open_elastic
+from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite import open_sqlite
 from borglogshipper.stores.store import Store
 
@@ -18,6 +19,6 @@ def open_store(settings: StoreSettings, url: str) -> AbstractAsyncContextManager
     """
     place = read_store_url(url)
     if isinstance(place, Path):
-        return open_sqlite(place)
+        return open_sqlite(place, Retention(settings.retention_days, settings.retention_bytes))
     check_login(settings)
     return open_elastic(settings, place)

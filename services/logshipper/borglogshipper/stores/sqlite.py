@@ -15,7 +15,9 @@ from typing import TypeVar
 import anyio.to_thread
 from anyio import CancelScope, CapacityLimiter
 
-from borgcore.events.sqlite_table import CREATE_TABLE, USER_VERSION
+from borgcore.events.sqlite_table import OLD_VERSION, USER_VERSION
+from borglogshipper.stores.retention import Retention
+from borglogshipper.stores.sqlite_schema import bring_up_to_date
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, StoreHeldError, Verdict
 
 LOCK_WAIT_S = 2.0  # for another writer; then the pipeline tries again
@@ -28,8 +30,9 @@ ResultT = TypeVar("ResultT")
 class SqliteStore:
     """Documents in a SQLite file; one worker thread at a time uses the connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, retention: Retention) -> None:
         self._path = path
+        self._retention = retention
         self._where = f"SQLite file {path}"
         self._turn = CapacityLimiter(1)
         self._connection: sqlite3.Connection | None = None
@@ -40,7 +43,7 @@ class SqliteStore:
         return await self._run(self._check)
 
     async def prepare(self) -> None:
-        """Create the file and its table if missing, see :meth:`.Store.prepare`."""
+        """Create the file and its table if missing, upgrade an older one, see :meth:`.Store.prepare`."""
         await self._run(self._prepare)
 
     async def write(self, documents: Documents) -> Mapping[int, Verdict]:
@@ -92,10 +95,7 @@ class SqliteStore:
         try:
             self._check_version(connection)
             self._enable_wal(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(CREATE_TABLE)
-            connection.execute(f"PRAGMA user_version = {USER_VERSION}")
-            connection.execute("COMMIT")
+            bring_up_to_date(connection, self._path)
         except BaseException:
             connection.close()
             raise
@@ -118,10 +118,10 @@ class SqliteStore:
             used = connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone() is not None
         finally:
             connection.execute("ROLLBACK")
-        if version not in {0, USER_VERSION}:
+        if version not in {0, OLD_VERSION, USER_VERSION}:
             raise StoreHeldError(
-                f"{self._where} has version {version}, expected {USER_VERSION}; it was written by another version or "
-                "another program"
+                f"{self._where} has version {version}, expected {USER_VERSION} or less; it was written by another "
+                "version or another program"
             )
         if version == 0 and used:
             raise StoreHeldError(f"{self._where} is another program's database, expected one of events or no file")
@@ -157,6 +157,7 @@ class SqliteStore:
                     continue
                 if not insert(_INSERT, (event_id, index.rpartition("-")[0], document)).rowcount:
                     verdicts[row] = Verdict(Outcome.PRESENT)
+            self._retention.apply(connection, len(documents))
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # a full disk has already rolled it back
@@ -177,9 +178,9 @@ class SqliteStore:
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path) -> AsyncIterator[SqliteStore]:
+async def open_sqlite(path: Path, retention: Retention) -> AsyncIterator[SqliteStore]:
     """Open the store for the block; the first use creates its file."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, retention)
     try:
         yield store
     finally:

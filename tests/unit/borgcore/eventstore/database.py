@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from borgcore.events.sqlite_table import CREATE_TABLE, USER_VERSION
+from borgcore.events.sqlite_table import CREATE_INDICES, CREATE_TABLE, USER_VERSION
 
 
 @contextmanager
@@ -13,8 +13,8 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(CREATE_TABLE)
-        connection.execute(f"PRAGMA user_version = {USER_VERSION}")
+        for statement in (CREATE_TABLE, *CREATE_INDICES.values(), f"PRAGMA user_version = {USER_VERSION}"):
+            connection.execute(statement)
         yield connection
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
-from borgcore.events.sqlite_table import USER_VERSION
+from borgcore.events.sqlite_table import CREATE_INDICES, USER_VERSION
 from borgcore.eventstore import sqlite as sqlite_module
 from borgcore.eventstore.reader import EventFilter
 from borgcore.eventstore.sqlite import open_sqlite_reader
@@ -175,7 +175,7 @@ def test_a_log_that_was_left_behind_is_not_skipped(foreign: Path) -> None:
         (
             "PRAGMA user_version = 7",
             MismatchError,
-            f"is of version 7, this borg reads version {USER_VERSION}; take the",
+            f"is of version 7, this borg reads up to version {USER_VERSION}; take the",
         ),
     ],
 )
@@ -199,3 +199,71 @@ def test_damage_that_shows_later_is_one_line(stored: Path) -> None:
     stored.write_bytes(content)
     with pytest.raises(CorruptDataError, match="is no database of events: database disk image is malformed"):
         read(stored)
+
+
+SINCE = datetime(2026, 11, 22, 12, 0, 10, tzinfo=UTC)
+BY_ORDER = "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+BY_EVENT = "SEARCH events USING INDEX events_by_event (event=? AND rowid>? AND rowid<?)"
+BY_AGENT = "SEARCH events USING INDEX events_by_agent (agent=? AND rowid>? AND rowid<?)"
+BY_TIME = "SEARCH events USING INDEX events_by_utc (utc>?)"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "plan"),
+    [
+        (EventFilter(), {BY_ORDER}),
+        (EventFilter(topic="training_log"), {BY_ORDER}),
+        (EventFilter(event="kind_1"), {BY_EVENT}),
+        (EventFilter(event="no such"), {BY_EVENT}),
+        (EventFilter(agent=1), {BY_AGENT}),
+        (EventFilter(agent=1, event="kind_1"), {BY_EVENT}),
+        (EventFilter(since=SINCE), {BY_TIME, BY_ORDER}),
+        (EventFilter(since=SINCE, event="kind_1"), {BY_TIME, BY_EVENT}),
+        (EventFilter(since=SINCE, agent=1, topic="training_log"), {BY_TIME, BY_AGENT}),
+    ],
+)
+def test_each_filter_uses_the_index_made_for_it(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, wanted: EventFilter, plan: set[str]
+) -> None:
+    statements: list[tuple[str, tuple[object, ...]]] = []
+    fetch = sqlite_module.SqliteReader._fetch
+
+    def recorded(reader: sqlite_module.SqliteReader, text: str, *values: object) -> list[object]:
+        statements.append((text, values))
+        return fetch(reader, text, *values)
+
+    monkeypatch.setattr(sqlite_module.SqliteReader, "_fetch", recorded)
+    with open_sqlite_reader(stored, wanted) as reader:
+        assert reader is not None
+        reader.skip_to_last(3)
+        list(reader.read())
+    with closing(sqlite3.connect(stored)) as connection:
+        steps = {
+            row[3].replace("COVERING ", "")
+            for text, values in statements
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)
+            if "coalesce(max(position)" not in text
+        }
+    assert {step for step in steps if "events" in step and "CO-ROUTINE" not in step} == plan
+    assert not any("TEMP B-TREE" in step for step in steps), "nothing is sorted"
+
+
+def test_since_compares_times_and_not_their_spelling(path: Path) -> None:
+    spellings = ["2026-11-22T13:00:09.999+01:00", "2026-11-22T13:00:10+01:00", "2026-11-22T12:00:10.000Z"]
+    spellings += ["2026-11-22T12:00:09.999Z", "2026-11-22T11:00:10-01:00", "no time"]
+    documents = [json.dumps({"@timestamp": at}) for at in spellings]
+    with writing(path) as connection:
+        store_documents(connection, "training_log", documents)
+    assert read(path, EventFilter(since=SINCE)) == [documents[n] for n in (1, 2, 4)]
+    assert read(path, EventFilter(since=SINCE.replace(year=2027))) == []
+
+
+def test_a_database_of_version_1_is_read_without_its_indices(stored: Path) -> None:
+    with closing(sqlite3.connect(stored, isolation_level=None)) as connection:
+        for column in CREATE_INDICES:
+            connection.execute(f"DROP INDEX events_by_{column}")
+        connection.execute("ALTER TABLE events DROP COLUMN utc")
+        connection.execute("PRAGMA user_version = 1")
+    assert read(stored) == [document(n) for n in range(20)]
+    assert read(stored, EventFilter(event="kind_1")) == [document(n) for n in (1, 6, 11, 16)]
+    assert read(stored, EventFilter(since=SINCE, agent=1)) == [document(n) for n in (13, 19)]

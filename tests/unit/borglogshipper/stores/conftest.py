@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 
 
@@ -13,5 +14,5 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    async with open_sqlite(path) as opened:
+    async with open_sqlite(path, Retention()) as opened:
         yield opened

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from borgcore.events.sqlite_table import USER_VERSION
+from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, Verdict
 from tests.limits import HANG_S
@@ -97,7 +98,7 @@ async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path)
                     break
             assert all(verdict == Verdict(Outcome.PRESENT) for verdict in verdicts.values())
 
-    async with open_sqlite(path) as other, anyio.create_task_group() as group:
+    async with open_sqlite(path, Retention()) as other, anyio.create_task_group() as group:
         group.start_soon(write, store, "a")
         group.start_soon(write, other, "b")
     with reader(path) as connection:
@@ -106,7 +107,7 @@ async def test_two_stores_on_one_file_take_turns(store: SqliteStore, path: Path)
 
 async def test_the_file_is_complete_after_the_block_even_if_it_is_cancelled(path: Path) -> None:
     with anyio.fail_after(HANG_S), anyio.CancelScope() as scope:
-        async with open_sqlite(path) as store:
+        async with open_sqlite(path, Retention()) as store:
             await store.write(events("a"))
             scope.cancel()
             await anyio.lowlevel.checkpoint()

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from borgcore.events.sqlite_table import USER_VERSION
+from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite import SqliteStore, open_sqlite
 from borglogshipper.stores.store import StoreBusyError, StoreHeldError
 from tests.limits import HANG_S
@@ -50,8 +51,8 @@ async def test_a_file_of_another_version_is_held_and_left_alone(store: SqliteSto
         with pytest.raises(StoreHeldError) as held:
             await call()
         assert str(held.value) == (
-            f"SQLite file {path} has version {version}, expected {USER_VERSION}; it was written by another version or "
-            "another program"
+            f"SQLite file {path} has version {version}, expected {USER_VERSION} or less; it was written by another "
+            "version or another program"
         )
     with reader(path) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -90,12 +91,12 @@ async def test_a_path_that_cannot_be_a_file_is_held(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with anyio.fail_after(HANG_S):
-        async with open_sqlite(tmp_path / "file/events.sqlite") as store:
+        async with open_sqlite(tmp_path / "file/events.sqlite", Retention()) as store:
             with pytest.raises(StoreHeldError, match=r"cannot be created: .*/file is not a folder we may write to"):
                 await store.check()
             with pytest.raises(StoreHeldError, match=r"events.sqlite cannot be used: File exists: .*/file$"):
                 await store.prepare()
-        async with open_sqlite(tmp_path / "folder") as store:
+        async with open_sqlite(tmp_path / "folder", Retention()) as store:
             for call in (store.check, store.prepare):
                 with pytest.raises(StoreHeldError, match=r"folder cannot be used: unable to open database file"):
                     await call()
