@@ -129,6 +129,24 @@ async def test_a_full_server_refuses_pushes_by_name_and_still_gives_samples(
             assert replay.inserted > 0
 
 
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_memory_on_a_full_server_is_joined_and_sampled(
+    request: pytest.FixtureRequest, run: str, kind: str
+) -> None:
+    server = await anyio.to_thread.run_sync(request.getfixturevalue(f"start_{kind}"))
+    with anyio.fail_after(HANG_S):
+        async with open_redis(RedisSettings(url=server.connection_url)) as redis:
+            async with open_replay(redis, run, SPEC, SETTINGS) as replay:
+                await replay.push(transitions(20))
+            await redis.config_set("maxmemory", "1mb")  # less than is in use
+            async with open_replay(redis, run, SPEC, SETTINGS) as replay:
+                assert replay.inserted == 20
+                batch = await replay.sample(8)
+                assert await replay.reprioritise(batch.ids_B, np.ones(8)) == 8
+                with pytest.raises(ServerError, match="is out of memory"):
+                    await replay.push(transitions(1))
+
+
 async def test_a_server_that_became_a_replica_ends_a_push_by_name(start_redis: Callable[..., Any], run: str) -> None:
     server = await anyio.to_thread.run_sync(start_redis)
     with anyio.fail_after(HANG_S):

@@ -88,3 +88,12 @@ async def test_the_holders_alive_are_counted(redis: Redis) -> None:
     assert await count_holders(redis, RUN, known=1) == 3
     await held[0].release()
     assert await count_holders(redis, RUN, known=3) == 2
+
+
+async def test_a_full_server_grants_numbers_too(redis: Redis) -> None:
+    await redis.config_set("maxmemory", "1")
+    lease = await claim_lowest(redis, RUN, TTL_S)
+    assert (await claim_lowest(redis, RUN, TTL_S)).number == 2
+    assert await lease.renew()
+    await lease.release()
+    assert await count_holders(redis, RUN, 2) == 1

@@ -184,8 +184,8 @@ local function ratio(keys, args)
   return {may and 1 or 0, now.inserted, now.sampled}
 end
 
--- Learning continues when memory is full: sample and reprioritise add no data.
-redis.register_function{function_name = 'borg_open_@', callback = open}
+-- Learning continues when memory is full: sample and reprioritise add no data, and open adds only a description.
+redis.register_function{function_name = 'borg_open_@', callback = open, flags = {'allow-oom'}}
 redis.register_function{function_name = 'borg_push_@', callback = push}
 redis.register_function{function_name = 'borg_sample_@', callback = sample, flags = {'allow-oom'}}
 redis.register_function{function_name = 'borg_reprioritise_@', callback = reprioritise, flags = {'allow-oom'}}

@@ -14,6 +14,18 @@ from borgcore.errors import MismatchError
 from borgcore.run.keys import RunKeys
 
 MAX_AGENTS = 1024  # of one run
+_CLAIM = """#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+"""
+
+
+class _LeaseLock(Lock):
+    """A lock that a full server grants too: a learner samples and trains without adding data."""
+
+    async def do_acquire(self, token: str | bytes) -> bool:
+        """Set the key unless it exists."""
+        expiry_ms = int(1_000 * (self.timeout or 0.0))
+        return await self.redis.eval(_CLAIM, 1, self.name, token, expiry_ms) is not None
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class Lease:
 
 async def claim(redis: Redis, run: str, number: int, ttl_s: float) -> Lease | None:
     """Claim one number; return None if another agent holds it."""
-    lock = Lock(redis, RunKeys(run).lease(number), timeout=ttl_s, blocking=False, thread_local=False)
+    lock = _LeaseLock(redis, RunKeys(run).lease(number), timeout=ttl_s, blocking=False, thread_local=False)
     return Lease(number, ttl_s, lock) if await lock.acquire() else None
 
 

@@ -13,7 +13,10 @@ from borgcore.events.topics import DEAD_LETTER
 from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
-_RECLAIM = resources.files("borgcore.eventlog.streams").joinpath("reclaim.lua").read_text(encoding="utf-8")
+_RECLAIM, _CREATE, _APPEND = (
+    resources.files("borgcore.eventlog.streams").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    for name in ("reclaim", "create", "append")
+)
 _NO_ENTRY = "18446744073709551615-0"  # the largest id, after which there is no entry
 Entry = tuple[str, dict[bytes, bytes]]
 """Id and fields; the fields are empty if the entry was trimmed while pending."""
@@ -42,13 +45,11 @@ class StreamGroup:
         self._fetch_size = FetchSize()
 
     async def create(self) -> None:
-        """Create missing streams and the missing group, which then begins at the oldest entry."""
+        """Create missing streams and the missing group, which then begins at the oldest entry; a full server too."""
         pipe = self._redis.pipeline(transaction=False)
         for key in self._topics:
-            pipe.xgroup_create(key, self.name, id="0", mkstream=True)
-        for reply in await pipe.execute(raise_on_error=False):
-            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
-                raise reply
+            pipe.eval(_CREATE, 1, key, self.name)
+        await execute(pipe)
 
     async def read(self, after: Mapping[str, str], entries: int, block_ms: int | None = None) -> dict[str, list[Entry]]:
         """Read, by topic, the member's own pending entries after an id, or new ones after ``>``.
@@ -93,10 +94,9 @@ class StreamGroup:
         await execute(pipe)
 
     async def send_dead_letters(self, dead_letters: Sequence[bytes], cap: int) -> None:
-        """Append to the stream ``dead_letter`` and trim it to ``cap`` entries."""
+        """Append to the stream ``dead_letter``, even on a full server, and trim it to ``cap`` entries."""
         pipe = self._redis.pipeline(transaction=False)
-        for encoded in dead_letters:
-            pipe.xadd(self._keys.events(DEAD_LETTER), {FIELD: encoded})
+        pipe.eval(_APPEND, 1, self._keys.events(DEAD_LETTER), FIELD, *dead_letters)
         trim(pipe, self._keys, DEAD_LETTER, cap)
         await execute(pipe)
 

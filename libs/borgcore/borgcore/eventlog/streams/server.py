@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from borgcore.connection.client import address_of, open_redis
 from borgcore.connection.failures import server_error
@@ -19,7 +19,10 @@ from borgcore.settings.sections import EventsSettings, RedisSettings
 
 FIELD = b"v"
 """The one field of an entry: the event as JSON."""
-TRIM = resources.files("borgcore.eventlog.streams").joinpath("trim.lua").read_text(encoding="utf-8")
+TRIM, _LOOK = (
+    resources.files("borgcore.eventlog.streams").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    for name in ("trim", "look")
+)
 FAILURES = (RedisError, OSError)
 T = TypeVar("T")
 _SCHEMES = ("redis://", "rediss://", "unix://")
@@ -95,34 +98,19 @@ async def count_backlog(redis: Redis, keys: RunKeys, topics: Sequence[str], grou
     The latter are the server's ``lag``, or the length of the stream if the server does not know it. After trims that
     may be too many, but it is 0 exactly when no entry is left.
     """
-    pipe = redis.pipeline(transaction=True)
+    pipe = redis.pipeline(transaction=False)
     for topic in topics:
-        pipe.xlen(keys.events(topic))
-        pipe.xrevrange(keys.events(topic), count=1)
-        pipe.xinfo_groups(keys.events(topic))
-    replies: list[Any] = await pipe.execute(raise_on_error=False)
-    left = 0
-    for length, newest, groups in zip(*[iter(replies)] * 3, strict=True):
-        for reply in (length, newest, groups):
-            if isinstance(reply, Exception) and not _is_absent(reply):
-                raise reply
-        if not isinstance(groups, Exception):
-            left += _left(length, newest, next((found for found in groups if found["name"] == group.encode()), None))
-    return left
+        pipe.eval(_LOOK, 1, keys.events(topic), group)
+    return sum(_left(*look) for look in await execute(pipe))
 
 
-def _is_absent(error: Exception) -> bool:
-    return isinstance(error, ResponseError) and "no such key" in str(error)
-
-
-def _left(length: int, newest: list[Any], group: dict[str, Any] | None) -> int:
-    if group is None:
+def _left(length: int, newest: bytes, pending: int, delivered: bytes, lag: int) -> int:
+    if pending < 0:
         return length
     unread = 0
-    if newest and _order(newest[0][0]) > _order(group["last-delivered-id"]):
-        lag = group.get("lag")
-        unread = length if lag is None else max(1, min(lag, length))
-    return int(group["pending"]) + unread
+    if newest and _order(newest) > _order(delivered):
+        unread = length if lag < 0 else max(1, min(lag, length))
+    return pending + unread
 
 
 def _order(entry: bytes) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Keeps a stream small. First it removes entries that every group has acknowledged. If more than the cap are left, it
 -- removes the oldest and counts them: at least one group has not acknowledged them.
 --
@@ -60,6 +61,6 @@ local excess = redis.call('XLEN', stream) - cap
 if cap == 0 or excess <= 0 then
   return 0
 end
-redis.call('HINCRBY', KEYS[2], ARGV[1], excess) -- first, because if it fails for lack of memory nothing may be trimmed
+redis.call('HINCRBY', KEYS[2], ARGV[1], excess) -- first: what cannot be counted may not be trimmed
 redis.call('XTRIM', stream, 'MAXLEN', cap)
 return excess
