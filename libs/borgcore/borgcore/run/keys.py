@@ -45,6 +45,11 @@ class RunKeys:
         """Hash: topic -> number of entries trimmed before they were read."""
         return self._key("events-trimmed")
 
+    @property
+    def events_accounts(self) -> str:
+        """Hash: what the streams of the event log held at the last trim, and entries that others removed; trim.lua."""
+        return self._key("events-accounts")
+
     def lease(self, number: int) -> str:
         """String with expiry: the token of the agent that holds ``number``."""
         return self._key(f"lease:{number}")

@@ -13,9 +13,9 @@ from borgcore.connection.client import address_of
 from borgcore.connection.failures import is_outage
 from borgcore.connection.retry import BACKOFF, Outage
 from borgcore.eventlog.protocol import Chunk, Loss, Partition, Position, RetentionUse
-from borgcore.eventlog.streams.group import Entry, StreamGroup
+from borgcore.eventlog.streams.group import Entry, Removed, StreamGroup
 from borgcore.eventlog.streams.pending import PendingEntries
-from borgcore.eventlog.streams.server import FAILURES, T, log_error, open_log
+from borgcore.eventlog.streams.server import FAILURES, T, check_policy, log_error, open_log
 from borgcore.events.topics import DEAD_LETTER_CAP
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings
@@ -44,8 +44,8 @@ class StreamConsumer:
         self._group_lost = False
         self._resumed: anyio.Event | None = None
         self._check_at_s = self._next_check_s()
-        self._trims = True  # whether entries were acknowledged since the last trim
         self._trim_at_s = 0.0
+        self._losses: list[Loss] = []
 
     @property
     def outage(self) -> str | None:
@@ -90,7 +90,6 @@ class StreamConsumer:
         async with self._acking:
             due = {partition.topic: self._pending[partition.topic].upto(str(at)) for partition, at in upto.items()}
             await self._translated(self._group.acknowledge(due))
-            self._trims = True
             for topic, positions in due.items():
                 self._pending[topic].remove(positions)
 
@@ -109,24 +108,34 @@ class StreamConsumer:
         Raises:
             EventLogError: the server did not answer, or refuses us.
         """
-        return await self._translated(self._group.backlog())
+        return sum((await self._translated(self._group.unread())).values())
 
     def take_losses(self) -> list[Loss]:
-        """Return nothing: senders report trimmed entries."""
-        return []
+        """Return what others removed unread (XTRIM, DEL, FLUSHALL, an eviction …); senders report trimmed entries."""
+        losses, self._losses = self._losses, []
+        return losses
 
     async def retention_use(self) -> RetentionUse:
-        """Find how near the oldest unread entry is to being trimmed, as a share of ``stream_cap``."""
-        return RetentionUse()
+        """Find how near the oldest unread entry is to being trimmed, as a share of ``stream_cap``, or evicted.
+
+        Raises:
+            EventLogError: the server did not answer, or refuses us.
+        """
+        if (evicting := await self._translated(self._group.find_evicting())) is not None:
+            return RetentionUse(1.0, evicting)
+        unread = await self._translated(self._group.unread())
+        topic, entries = max(unread.items(), key=lambda item: item[1])
+        cap = self._settings.stream_cap
+        return RetentionUse(entries / cap, f"{entries} entries of {topic} are unread, the oldest are trimmed at {cap}")
 
     async def _read(self, max_records: int, deadline_s: float) -> list[Chunk]:
         """Read once: our pending entries, those of a dead member, then new ones. Raises redis-py's errors."""
         if self._group_lost:
             await self._group.create()
             self._group_lost = False
-        if self._trims and time.monotonic() >= self._trim_at_s:
-            self._trims, self._trim_at_s = False, time.monotonic() + TRIM_PERIOD_S
-            await self._group.trim()
+        if time.monotonic() >= self._trim_at_s:
+            self._trim_at_s = time.monotonic() + TRIM_PERIOD_S
+            self._note_losses(await self._group.trim())
         if self._resumed is not None:
             await self._wait_for_resume(self._resumed, deadline_s)
             return []
@@ -140,6 +149,12 @@ class StreamConsumer:
                 return chunks
             self._check_at_s = self._next_check_s()
         return await self._read_new(max_records, deadline_s)
+
+    def _note_losses(self, removed: Mapping[str, Removed]) -> None:
+        """Keep what others removed; entries that were handed out here are not lost."""
+        for topic, (entries, first) in removed.items():
+            if entries and (lost := entries - self._pending[topic].count_gone(first)) > 0:
+                self._losses.append(Loss(Partition(topic, 0), lost, "deleted_unread"))
 
     async def _wait_for_resume(self, resumed: anyio.Event, deadline_s: float) -> None:
         await self._group.send_heartbeat()
@@ -227,12 +242,13 @@ async def open_stream_consumer(
     """Join ``group`` as ``member``; entries that an earlier process of that name has not acknowledged come first.
 
     Raises:
-        SettingsError: the URL is invalid or the certificate file is missing.
+        SettingsError: the URL is invalid, the certificate file is missing, or the server would evict events.
         EventLogError: the server cannot be reached or refuses us.
     """
     async with open_log(settings) as redis:
         own = StreamGroup(redis, RunKeys(run), topics, group=group, member=member)
         try:
+            await check_policy(redis)
             await own.create()
         except FAILURES as error:
             raise log_error(error, own.address) from error
@@ -243,10 +259,12 @@ async def check_streams(settings: EventsSettings) -> str:
     """Connect and verify; return a description of the server, for example "Valkey 9.1.0 at 127.0.0.1:6379".
 
     Raises:
-        SettingsError, EventLogError: as in :func:`open_log`.
+        SettingsError: the server would evict events, or as in :func:`open_log`.
+        EventLogError: as in :func:`open_log`.
     """
     async with open_log(settings) as redis:
         try:
+            await check_policy(redis)
             info: dict[str, Any] = await redis.info("server")
         except FAILURES as error:
             raise log_error(error, address_of(redis)) from error

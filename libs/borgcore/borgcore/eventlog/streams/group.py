@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from borgcore.connection.client import address_of
 from borgcore.eventlog.streams.fetch_size import FetchSize
-from borgcore.eventlog.streams.server import FIELD, count_backlog, execute, trim
+from borgcore.eventlog.streams.server import FIELD, Trims, count_unread, execute, find_evicting
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.run.keys import RunKeys
 
@@ -30,6 +30,14 @@ class Claim(NamedTuple):
     entries: list[Entry]
 
 
+class Removed(NamedTuple):
+    """Entries of one stream that another client removed, or the server evicted."""
+
+    entries: int
+    first: str
+    """Id of the first entry left; "-" if there is none."""
+
+
 class StreamGroup:
     """A member of a group that reads the streams of its topics."""
 
@@ -43,12 +51,13 @@ class StreamGroup:
         self._topics = {keys.events(topic).encode(): topic for topic in topics}
         self._member = member
         self._fetch_size = FetchSize()
+        self._trims = Trims(keys, group)
 
     async def create(self) -> None:
         """Create missing streams and the missing group, which then begins at the oldest entry; a full server too."""
         pipe = self._redis.pipeline(transaction=False)
-        for key in self._topics:
-            pipe.eval(_CREATE, 1, key, self.name)
+        for key, topic in self._topics.items():
+            pipe.eval(_CREATE, 2, key, self._keys.events_accounts, self.name, topic)
         await execute(pipe)
 
     async def read(self, after: Mapping[str, str], entries: int, block_ms: int | None = None) -> dict[str, list[Entry]]:
@@ -86,20 +95,25 @@ class StreamGroup:
                 pipe.xack(self._keys.events(topic), self.name, *positions[first : first + ACKS_PER_COMMAND])
         await execute(pipe)
 
-    async def trim(self) -> None:
-        """Remove entries that all groups have acknowledged."""
+    async def trim(self) -> dict[str, Removed]:
+        """Remove entries that all groups have acknowledged; return, by topic, what others removed meanwhile."""
         pipe = self._redis.pipeline(transaction=False)
         for topic in self.topics:
-            trim(pipe, self._keys, topic, 0)
-        await execute(pipe)
+            self._trims.add(pipe, topic, 0)
+        replies = zip(self.topics, await execute(pipe), strict=True)
+        return {topic: Removed(self._trims.take(topic, reply), self._trims.first(topic)) for topic, reply in replies}
 
     async def send_dead_letters(self, dead_letters: Sequence[bytes], cap: int) -> None:
         """Append to the stream ``dead_letter``, even on a full server, and trim it to ``cap`` entries."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.eval(_APPEND, 1, self._keys.events(DEAD_LETTER), FIELD, *dead_letters)
-        trim(pipe, self._keys, DEAD_LETTER, cap)
+        self._trims.add(pipe, DEAD_LETTER, cap)
         await execute(pipe)
 
-    async def backlog(self) -> int:
-        """Count the entries that the group has not acknowledged."""
-        return await count_backlog(self._redis, self._keys, self.topics, self.name)
+    async def unread(self) -> dict[str, int]:
+        """Count, by topic, the entries that the group has not acknowledged."""
+        return await count_unread(self._redis, self._keys, self.topics, self.name)
+
+    async def find_evicting(self) -> str | None:
+        """Return why the server may evict unread entries, or None."""
+        return await find_evicting(self._redis)

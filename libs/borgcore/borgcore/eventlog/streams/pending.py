@@ -17,6 +17,7 @@ class PendingEntries:
         """Begin without entries of ``partition``."""
         self._partition = partition
         self._ids: dict[str, None] = {}
+        self._gone: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -43,7 +44,19 @@ class PendingEntries:
                 break
         return found
 
+    def count_gone(self, first: str) -> int:
+        """Count the ids held before ``first``, the stream's first entry, that no earlier call counted."""
+        gone = {held for held in self._ids if first == "-" or _order(held) < _order(first)} - self._gone
+        self._gone |= gone
+        return len(gone)
+
     def remove(self, positions: Iterable[str]) -> None:
         """Remove acknowledged ids."""
         for position in positions:
             self._ids.pop(position, None)
+            self._gone.discard(position)
+
+
+def _order(entry: str) -> tuple[int, int]:
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number)

@@ -12,7 +12,7 @@ from redis.asyncio.client import Pipeline
 
 from borgcore.connection.client import CLOSE_TIMEOUT_S, BorgRedis, make_pool
 from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
-from borgcore.eventlog.streams.server import FAILURES, FIELD, execute, log_error, redis_settings, trim
+from borgcore.eventlog.streams.server import FAILURES, FIELD, Trims, execute, log_error, redis_settings
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
 
@@ -28,6 +28,7 @@ class StreamSender:
         self._keys = RunKeys(run)
         self._server = server
         self._cap = cap
+        self._trims = Trims(self._keys)
 
     async def send(self, events: Sequence[Outgoing]) -> None:
         """Return when the server has all events; streams above the cap are trimmed in the same round trip.
@@ -38,9 +39,12 @@ class StreamSender:
         pipe = self._redis.pipeline(transaction=False)
         for event in events:
             pipe.xadd(self._keys.events(event.topic), {FIELD: event.value})
-        for topic in {event.topic for event in events}:
-            trim(pipe, self._keys, topic, self._cap)
-        await self._execute(pipe)
+        topics = list({event.topic for event in events})
+        for topic in topics:
+            self._trims.add(pipe, topic, self._cap)
+        replies = await self._execute(pipe)
+        for topic, reply in zip(topics, replies[len(events) :], strict=True):
+            self._trims.take(topic, reply)
 
     async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
         """Report each trimmed entry once: the server stores the event and reduces the counter atomically.

@@ -19,11 +19,12 @@ from borgcore.settings.sections import EventsSettings, RedisSettings
 
 FIELD = b"v"
 """The one field of an entry: the event as JSON."""
-TRIM, _LOOK = (
+_TRIM, _LOOK = (
     resources.files("borgcore.eventlog.streams").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     for name in ("trim", "look")
 )
 FAILURES = (RedisError, OSError)
+KEEPS_ALL = "noeviction"
 T = TypeVar("T")
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _AT_ONCE_S = 0.001  # a read repeated by the client would lose the entries of the first reply
@@ -87,9 +88,28 @@ async def execute(pipe: Pipeline) -> list[Any]:
     return replies
 
 
-def trim(pipe: Pipeline, keys: RunKeys, topic: str, cap: int) -> None:
-    """Add a call of trim.lua to the pipeline; with ``cap`` 0 it only removes acknowledged entries."""
-    pipe.eval(TRIM, 2, keys.events(topic), keys.events_trimmed, topic, str(cap))
+class Trims:
+    """Calls trim.lua and remembers each stream's account, so that a server that has lost everything is noticed."""
+
+    def __init__(self, keys: RunKeys, group: str = "") -> None:
+        """A reader's ``group`` takes the counts of entries that others removed."""
+        self._keys = keys
+        self._group = group
+        self._accounts: dict[str, bytes] = {}
+
+    def add(self, pipe: Pipeline, topic: str, cap: int) -> None:
+        """Add a call to the pipeline; with ``cap`` 0 it only removes acknowledged entries."""
+        keys = (self._keys.events(topic), self._keys.events_trimmed, self._keys.events_accounts)
+        pipe.eval(_TRIM, len(keys), *keys, topic, str(cap), self._accounts.get(topic, b""), self._group)
+
+    def take(self, topic: str, reply: Sequence[Any]) -> int:
+        """Remember the account in a reply; return how many entries others removed."""
+        self._accounts[topic], lost = reply
+        return int(lost)
+
+    def first(self, topic: str) -> str:
+        """Return the id of a stream's first entry at the last trim; "-" if it had none."""
+        return self._accounts[topic].rpartition(b" ")[2].decode()
 
 
 async def count_backlog(redis: Redis, keys: RunKeys, topics: Sequence[str], group: str) -> int:
@@ -98,10 +118,37 @@ async def count_backlog(redis: Redis, keys: RunKeys, topics: Sequence[str], grou
     The latter are the server's ``lag``, or the length of the stream if the server does not know it. After trims that
     may be too many, but it is 0 exactly when no entry is left.
     """
+    return sum((await count_unread(redis, keys, topics, group)).values())
+
+
+async def count_unread(redis: Redis, keys: RunKeys, topics: Sequence[str], group: str) -> dict[str, int]:
+    """Count as :func:`count_backlog`, by topic."""
     pipe = redis.pipeline(transaction=False)
     for topic in topics:
         pipe.eval(_LOOK, 1, keys.events(topic), group)
-    return sum(_left(*look) for look in await execute(pipe))
+    return {topic: _left(*look) for topic, look in zip(topics, await execute(pipe), strict=True)}
+
+
+async def find_evicting(redis: Redis) -> str | None:
+    """Return why the server may evict unread events, or None if it evicts nothing."""
+    memory: dict[str, Any] = await redis.info("memory")
+    policy = str(memory.get("maxmemory_policy", KEEPS_ALL))
+    if policy == KEEPS_ALL or not int(memory.get("maxmemory", 0)):
+        return None
+    return (
+        f"Redis at {address_of(redis)} has maxmemory-policy {policy}, which would evict events that nobody has read; "
+        f"expected {KEEPS_ALL}"
+    )
+
+
+async def check_policy(redis: Redis) -> None:
+    """Refuse a server that would evict events.
+
+    Raises:
+        SettingsError: its policy is not noeviction.
+    """
+    if (reason := await find_evicting(redis)) is not None:
+        raise SettingsError(f"event log: {reason}")
 
 
 def _left(length: int, newest: bytes, pending: int, delivered: bytes, lag: int) -> int:

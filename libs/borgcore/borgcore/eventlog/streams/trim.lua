@@ -2,8 +2,15 @@
 -- Keeps a stream small. First it removes entries that every group has acknowledged. If more than the cap are left, it
 -- removes the oldest and counts them: at least one group has not acknowledged them.
 --
+-- It also counts what others removed (XTRIM, XDEL, DEL, an eviction): it keeps an account of the stream.
+--
 -- KEYS[1] the stream    KEYS[2] hash: topic -> entries trimmed without being acknowledged
+-- KEYS[3] hash: topic -> the account, topic:lost -> entries that others removed, topic@group -> entries removed at its last call
 -- ARGV[1] the topic     ARGV[2] the cap; 0: remove only acknowledged entries
+-- ARGV[3] the account that the caller remembers, '' for none; it counts if the server has lost its own
+-- ARGV[4] the group of a reader, which takes the count of entries that others removed; '' for none
+--
+-- Returns {account, entries that others removed}.
 --
 -- Ids are compared as text: their parts may exceed the integers that Lua's numbers represent exactly.
 
@@ -49,18 +56,65 @@ local function oldest_needed(stream)
   return oldest
 end
 
-local stream, cap = KEYS[1], tonumber(ARGV[2])
-if redis.call('XLEN', stream) <= cap then
-  return 0
+-- Entries ever added, entries left, and the id of the first one: the account of a stream.
+local function count(stream)
+  if redis.call('EXISTS', stream) == 0 then
+    return 0, 0, '-'
+  end
+  local info = {}
+  local fields = redis.call('XINFO', 'STREAM', stream)
+  for at = 1, #fields, 2 do
+    info[fields[at]] = fields[at + 1]
+  end
+  return info['entries-added'], info['length'], info['first-entry'] and info['first-entry'][1] or '-'
 end
-local oldest = oldest_needed(stream)
-if oldest then
-  redis.call('XTRIM', stream, 'MINID', oldest)
+
+-- Entries that somebody else removed since the account was written: what we remove is in it. At most these were unread.
+-- A stream is another one if it has fewer removed entries than before, or as many but not the same first entry. An
+-- account that a caller remembered may lack our newer trims, so it only tells whether the stream is another one.
+local function removed_by_others(account, remembered, added, length, first)
+  local before_added, before_length, before_first = string.match(account, '^(%d+) (%d+) (%S+)$')
+  local removed = (added - length) - (before_added - before_length)
+  local moved = tonumber(before_length) > 0 and first ~= before_first
+  if added < tonumber(before_added) or removed < 0 or (removed == 0 and moved) then
+    return tonumber(before_length) + added - length
+  end
+  return remembered and 0 or removed
 end
-local excess = redis.call('XLEN', stream) - cap
-if cap == 0 or excess <= 0 then
-  return 0
+
+local function trim(stream, cap, counters, topic)
+  if redis.call('XLEN', stream) <= cap then
+    return
+  end
+  local oldest = oldest_needed(stream)
+  if oldest then
+    redis.call('XTRIM', stream, 'MINID', oldest)
+  end
+  local excess = redis.call('XLEN', stream) - cap
+  if cap > 0 and excess > 0 then
+    redis.call('HINCRBY', counters, topic, excess) -- first: what cannot be counted may not be trimmed
+    redis.call('XTRIM', stream, 'MAXLEN', cap)
+  end
 end
-redis.call('HINCRBY', KEYS[2], ARGV[1], excess) -- first: what cannot be counted may not be trimmed
-redis.call('XTRIM', stream, 'MAXLEN', cap)
-return excess
+
+local stream, counters, accounts = KEYS[1], KEYS[2], KEYS[3]
+local topic, cap, remembered, group = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local account = redis.call('HGET', accounts, topic)
+local added, length, first = count(stream)
+if account or remembered ~= '' then
+  local lost = removed_by_others(account or remembered, not account, added, length, first)
+  if lost > 0 then
+    redis.call('HINCRBY', accounts, topic .. ':lost', lost)
+  end
+end
+trim(stream, cap, counters, topic)
+added, length, first = count(stream)
+account = string.format('%.0f %.0f %s', added, length, first)
+redis.call('HSET', accounts, topic, account)
+local lost = 0
+if group ~= '' then
+  redis.call('HSET', accounts, topic .. '@' .. group, string.format('%.0f', added - length))
+  lost = tonumber(redis.call('HGET', accounts, topic .. ':lost') or '0')
+  redis.call('HDEL', accounts, topic .. ':lost')
+end
+return {account, lost}
