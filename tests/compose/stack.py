@@ -28,7 +28,8 @@ LOG_TAIL = 60
 SETUP_SECRETS = [f"borg_setup_{name}_password" for name in ("elastic", "kibana", "user")]
 KAFKA_USERS = ("broker", "agent", "monitor", "logshipper", "logstash")
 KAFKA_SECRETS = ["borg_events_password", *(f"kafka_{user}_password" for user in KAFKA_USERS)]
-SECRETS = [*SETUP_SECRETS, *KAFKA_SECRETS, "redis_password", "kibana_encryption_key"]
+REDIS_SECRETS = ["redis_password", "borg_redis_password", "redis_agent_password", "redis_monitor_password"]
+SECRETS = [*SETUP_SECRETS, *KAFKA_SECRETS, *REDIS_SECRETS, "kibana_encryption_key"]
 
 
 @dataclass

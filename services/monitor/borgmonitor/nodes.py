@@ -172,6 +172,8 @@ def check_settings(settings: RedisSettings) -> None:
 def _connect(settings: RedisSettings, node: str) -> Redis:
     """Make a client for one node with the user, password and TLS of the settings; it connects at its first call."""
     given, options = urlsplit(settings.url), dict[str, Any]()
+    if settings.user is not None:
+        options["username"] = settings.user
     if settings.password is not None:
         options["password"] = settings.password.get_secret_value()
     if given.scheme == "rediss" and settings.ca_file is not None:

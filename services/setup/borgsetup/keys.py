@@ -12,8 +12,10 @@ import tempfile
 from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 
 from borgcore.errors import SettingsError
+from borgcore.run.access import hashed, user_line
 from borgsetup.certificates import Certificates, is_current, make_certificates
 
 OWNER_READS, ALL_READ = 0o400, 0o444
@@ -27,11 +29,18 @@ KAFKA_PASSWORDS = {
     "logstash": "kafka_logstash_password",
 }
 """Kafka's users, and the file of each one's password."""
+REDIS_PASSWORDS = {
+    "default": "redis_password",
+    "setup": "borg_redis_password",  # the name of the setting, because the setup reads this folder
+    "agent": "redis_agent_password",
+    "monitor": "redis_monitor_password",
+}
+"""Redis' users, and the file of each one's password."""
 SECRET_NAMES = (
     "borg_setup_elastic_password",
     "borg_setup_kibana_password",
     "borg_setup_user_password",
-    "redis_password",
+    *REDIS_PASSWORDS.values(),
     *KAFKA_PASSWORDS.values(),
     "kibana_encryption_key",
 )
@@ -39,15 +48,17 @@ _SECRET_BYTES = 24  # 32 characters
 _log = structlog.get_logger()
 
 
-def make_keys(folder: Path) -> None:
+def make_keys(folder: Path, run: str = "default") -> None:
     """Create missing secrets, renew a certificate that is about to expire, and distribute them.
+
+    Redis' users may use the keys of ``run``.
 
     Raises:
         SettingsError: a folder cannot be written.
     """
     try:
         passwords = {name: _password(folder / SETUP / name) for name in SECRET_NAMES}
-        files = _files(passwords, _certificates(folder))
+        files = _files(passwords, _certificates(folder), run)
         written = [path for path, (content, mode) in files.items() if _write(folder / path, content, mode)]
     except OSError as error:
         where = f"{error.filename or folder}: {error.strerror}"
@@ -63,8 +74,17 @@ def read_password(folder: Path) -> str:
     Raises:
         SettingsError: there is none yet, or it cannot be read.
     """
+    return read_secret(folder, "borg_setup_user_password").get_secret_value()
+
+
+def read_secret(folder: Path, name: str) -> SecretStr:
+    """Return one of the passwords in setup/.
+
+    Raises:
+        SettingsError: there is none yet, or it cannot be read.
+    """
     try:
-        return (folder / SETUP / "borg_setup_user_password").read_text()
+        return SecretStr((folder / SETUP / name).read_text())
     except OSError as error:
         raise SettingsError(
             f"keys_dir: cannot read {error.filename}: {error.strerror}; run the step keys first"
@@ -88,25 +108,36 @@ def _certificates(folder: Path) -> Certificates:
     return found if is_current(found, dt.datetime.now(dt.UTC)) else make_certificates()
 
 
-def _files(passwords: dict[str, str], certificates: Certificates) -> dict[str, tuple[bytes, int]]:
-    redis = passwords["redis_password"]
+def _files(passwords: dict[str, str], certificates: Certificates, run: str) -> dict[str, tuple[bytes, int]]:
     texts = {
         "kafka/jaas.conf": _jaas(passwords),
         "kibana/kibana.yml": _kibana(passwords),
         "elasticsearch/elastic_password": passwords["borg_setup_elastic_password"],
-        "agent/borg_redis_password": redis,
-        "monitor/borg_redis_password": redis,
+        "agent/borg_redis_password": passwords[REDIS_PASSWORDS["agent"]],
+        "monitor/borg_redis_password": passwords[REDIS_PASSWORDS["monitor"]],
     }
     for service in ("agent", "monitor", "logshipper", "logstash"):
         texts[f"{service}/borg_events_password"] = passwords[KAFKA_PASSWORDS[service]]
     files = {path: (text.encode(), OWNER_READS) for path, text in texts.items()}
-    files["redis/redis.conf"] = (f"requirepass {redis}\n".encode(), ALL_READ)  # the server runs as another user
-    files["redis/password"] = (redis.encode(), ALL_READ)
+    files["redis/redis.conf"] = (_redis(passwords, run).encode(), ALL_READ)  # the server runs as another user
+    files["redis/password"] = (passwords["redis_password"].encode(), ALL_READ)
     files["elasticsearch/http.key"] = (certificates.key, OWNER_READS)
     files["elasticsearch/http.crt"] = (certificates.certificate, ALL_READ)
     for name in ("elasticsearch", "kibana", "logshipper", "logstash", SETUP):
         files[f"{name}/ca.crt"] = (certificates.authority, ALL_READ)
     return files
+
+
+def _redis(passwords: dict[str, str], run: str) -> str:
+    """Return Redis' users: the default one for the health check alone, the setup, and the services."""
+    secret = {user: SecretStr(passwords[name]) for user, name in REDIS_PASSWORDS.items()}
+    lines = [
+        f"user default reset on +ping {hashed(secret['default'])}",
+        f"user setup reset on ~* &* +@all {hashed(secret['setup'])}",
+        user_line("agent", run, secret["agent"]),
+        user_line("monitor", run, secret["monitor"]),
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _jaas(passwords: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from anyio import CancelScope, to_thread
 from borgcore.errors import BorgError
 from borgcore.service.runtime import run_service
 from borgsetup.dashboard import import_dashboard
+from borgsetup.functions import prepare_redis
 from borgsetup.keys import make_keys, read_password
 from borgsetup.settings import SetupSettings
 from borgsetup.store import prepare_store
@@ -22,7 +23,9 @@ async def serve(settings: SetupSettings, intake: CancelScope) -> None:
     with intake:
         match settings.step:
             case "keys":
-                await to_thread.run_sync(make_keys, settings.keys_dir)
+                await to_thread.run_sync(make_keys, settings.keys_dir, settings.run)
+            case "functions":
+                await prepare_redis(settings)
             case "topics":
                 await prepare_topics(settings)
             case "store":

@@ -9,10 +9,11 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from tests.limits import STARTS_S
+from borgcore.run.keys import RunKeys
+from tests.limits import LONG_TEST_TIMEOUT_S, STARTS_S
 from tests.valkey import ValkeyServer
 
-from .process import LOOK_S, Borg, Start, alive, begin, read
+from .process import LOOK_S, Borg, Start, alive, begin, children_of, read
 from .programs import PLAYS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc; only Linux ends orphans")
@@ -127,3 +128,27 @@ async def test_a_server_of_ones_own_is_used_instead_and_left_running(start: Star
         assert not await read(borg.folder.valkey.exists)
     finally:
         await read(server.stop)
+
+
+@pytest.mark.timeout(LONG_TEST_TIMEOUT_S)  # real agents: each imports torch
+async def test_each_service_connects_as_a_user_of_its_own_that_is_denied_nothing_it_needs(start: Start) -> None:
+    borg = await begin(start, None, "--game", "catch", "--agents", "1")
+    await borg.serving()
+    users: set[str] = set()
+    async with borg.redis() as redis:
+        with anyio.fail_after(STARTS_S):
+            while users < {"agent", "monitor", "logshipper", "default"} or not await redis.exists(
+                RunKeys(borg.run).weights()
+            ):
+                await anyio.sleep(LOOK_S)
+                users = {str(client["user"]) for client in await redis.client_list()}
+        denied: list[object] = await redis.execute_command("ACL", "LOG")  # type: ignore[no-untyped-call]
+        master = await read(lambda: borg.option("requirepass"))
+        environments = await read(
+            lambda: [Path(f"/proc/{pid}/environ").read_bytes() for pid in children_of(borg.process.pid)]
+        )
+    borg.interrupt()
+    assert await borg.ended() == 0
+    assert denied == []
+    assert not any(master.encode() in environment for environment in environments)
+    assert "did not get into" not in await read(borg.output)

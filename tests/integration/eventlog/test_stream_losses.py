@@ -45,7 +45,8 @@ async def trim_half(redis: Redis, key: str) -> None:
 
 
 async def delete_half(redis: Redis, key: str) -> None:
-    ids = [entry for entry, _ in await redis.xrange(key)]
+    found: Any = await redis.xrange(key)
+    ids = [entry for entry, _ in found]
     await redis.xdel(key, *ids[20 : 20 + EVENTS // 2])
 
 
@@ -59,7 +60,12 @@ async def replace_all(redis: Redis, key: str) -> None:
         await redis.xadd(key, {"v": str(number)})
 
 
-REMOVALS = {trim_half: EVENTS // 2, delete_half: EVENTS // 2, delete_all: EVENTS, replace_all: EVENTS}
+REMOVALS: dict[Remove, int] = {
+    trim_half: EVENTS // 2,
+    delete_half: EVENTS // 2,
+    delete_all: EVENTS,
+    replace_all: EVENTS,
+}
 
 
 @pytest.mark.parametrize("remove", REMOVALS)

@@ -1,10 +1,11 @@
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
 from borgcore.errors import SettingsError
-from borgsetup.keys import KAFKA_PASSWORDS, SECRET_NAMES, SETUP, make_keys, read_password
+from borgsetup.keys import KAFKA_PASSWORDS, REDIS_PASSWORDS, SECRET_NAMES, SETUP, make_keys, read_password
 from borgsetup.topics import TOPIC_GRANTS
 
 TRUSTING = ("elasticsearch", "kibana", "logshipper", "logstash", "setup")
@@ -48,10 +49,13 @@ def test_each_service_finds_what_it_needs_in_a_folder_of_its_own(tmp_path: Path)
 def test_both_ends_of_each_connection_have_the_same_password(tmp_path: Path) -> None:
     make_keys(tmp_path)
     found = {name: content.decode() for name, content in contents(tmp_path).items()}
-    redis = secret(tmp_path, "redis_password")
-    assert found["redis/redis.conf"] == f"requirepass {redis}\n"
-    assert found["redis/password"] == redis
-    assert found["agent/borg_redis_password"] == found["monitor/borg_redis_password"] == redis
+    users = {line.split()[1]: line for line in found["redis/redis.conf"].splitlines()}
+    assert users.keys() == REDIS_PASSWORDS.keys()
+    for user, name in REDIS_PASSWORDS.items():
+        assert users[user].endswith(f" #{hashlib.sha256(found[f'setup/{name}'].encode()).hexdigest()}")
+    assert found["redis/password"] == secret(tmp_path, "redis_password")
+    for service in ("agent", "monitor"):
+        assert found[f"{service}/borg_redis_password"] == secret(tmp_path, REDIS_PASSWORDS[service])
     assert found["elasticsearch/elastic_password"] == secret(tmp_path, "borg_setup_elastic_password")
     assert f'"{secret(tmp_path, "borg_setup_kibana_password")}"' in found["kibana/kibana.yml"]
     assert len({found[f"{name}/ca.crt"] for name in TRUSTING}) == 1

@@ -8,7 +8,7 @@ import yaml
 DEPLOY = Path(__file__).parents[3] / "deploy"
 FILE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
-ONE_SHOT = {"keys", "setup", "topics", "dashboard"}
+ONE_SHOT = {"keys", "functions", "setup", "topics", "dashboard"}
 OURS = {"agent", "monitor", "logshipper", *ONE_SHOT}
 CHECKED = sorted(SERVICES.keys() - ONE_SHOT)
 

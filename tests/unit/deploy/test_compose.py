@@ -85,7 +85,7 @@ def test_no_secret_is_written_in_it_and_each_service_reads_a_volume_of_keys_of_i
             elif volume.startswith("keys-"):
                 writers.setdefault(volume.split(":")[0], set()).add(name)
     named = {f"keys-{name}": {name} for name in SERVICES if name not in ONE_SHOT}
-    assert readers == named | {"keys-setup": {"setup", "topics", "dashboard"}}
+    assert readers == named | {"keys-setup": {"functions", "setup", "topics", "dashboard"}}
     shippers = {"keys-logshipper", "keys-logstash"}  # their keys come from Elasticsearch
     assert writers == {volume: {"keys", "setup"} if volume in shippers else {"keys"} for volume in readers}
     made = re.findall(r"/keys/(\w+)", (DEPLOY / "Dockerfile").read_text())

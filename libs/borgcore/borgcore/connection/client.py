@@ -93,6 +93,8 @@ def make_pool(settings: RedisSettings) -> BlockingConnectionPool:
         if not settings.ca_file.is_file():
             raise SettingsError(f"redis ca_file: {settings.ca_file} is no file; expected a PEM certificate authority")
         options["ssl_ca_certs"] = str(settings.ca_file)
+    if settings.user is not None:
+        options["username"] = settings.user
     if settings.password is not None:
         options["password"] = settings.password.get_secret_value()
     return BlockingConnectionPool.from_url(settings.url, **options)

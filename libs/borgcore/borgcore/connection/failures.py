@@ -49,7 +49,7 @@ def server_error(error: BaseException, address: str) -> ServerError:
         case ReadOnlyError():
             line = f"{where} is a read-only replica; the address of its primary is expected"
         case NoPermissionError():
-            line = f"{where} denies this user a permission that the run needs: {text}"
+            line = f"{where} denies this user a permission that the run needs: {text}{_who_may(text)}"
         case _ if is_refusal(error) or "noauth" in lower:
             asked = "noauth" in lower or "required" in lower
             line = f"{where} {'asks for a password' if asked else 'refused the password'}; set BORG_REDIS_PASSWORD"
@@ -62,6 +62,15 @@ def server_error(error: BaseException, address: str) -> ServerError:
         case _:
             line = f"{where} answered with an error: {text}"
     return ServerError(line)
+
+
+def _who_may(text: str) -> str:
+    if "function|load" not in text:
+        return ""
+    return (
+        " The replay memory's functions are missing, or are those of another version: borg up and the setup's step "
+        "functions load them, or a user who may."
+    )
 
 
 def user_error(failure: BaseException, address: str) -> BorgError | None:

@@ -76,9 +76,32 @@ class Library:
                 return reply
 
     async def _load(self) -> None:
-        try:
-            await self._redis.function_load(CODE)
-        except ResponseError as error:
-            # another agent may have been first; the name contains the hash, so its library is the same
-            if "already exists" not in str(error):
-                raise
+        """Load the functions, if this user may: on a server without users of ours nobody else does."""
+        await _load(self._redis)
+
+
+async def load_functions(redis: Redis) -> bool:
+    """Load the functions unless they are there, which a full server or one of another user might refuse.
+
+    Returns:
+        Whether they were missing.
+
+    Raises:
+        ServerError: the server is full, or the user may not load functions.
+    """
+    try:
+        if await redis.function_list(library=NAME):
+            return False
+        await _load(redis)
+    except RedisError as error:
+        raise server_error(error, address_of(redis)) from error
+    return True
+
+
+async def _load(redis: Redis) -> None:
+    try:
+        await redis.function_load(CODE)
+    except ResponseError as error:
+        # another agent may have been first; the name contains the hash, so its library is the same
+        if "already exists" not in str(error):
+            raise

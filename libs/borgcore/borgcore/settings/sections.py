@@ -25,6 +25,8 @@ class RedisSettings(Section):
 
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
+    user: str | None = None
+    """User of the Redis server; its default user if not given."""
     password: SecretStr | None = None
     """Password of the Redis server; safer in the environment than on the command line."""
     ca_file: Path | None = None
@@ -53,7 +55,7 @@ class EventsSettings(Section):
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """kafka://host:port[,host:port…], kafka+ssl:// (TLS), or redis://, rediss://, unix:// for Redis Streams."""
     user: str | None = None
-    """SASL user of Kafka."""
+    """User of Redis, or SASL user of Kafka."""
     password: SecretStr | None = None
     """Password of the event log; safer in the environment than on the command line."""
     sasl: SaslMechanism = "SCRAM-SHA-512"

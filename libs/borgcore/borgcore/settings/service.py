@@ -98,7 +98,7 @@ class SharedSettings(BaseSettings):
         """The event log, as one section; without a URL of its own it lives in the run's Redis server."""
         redis, given = self.redis, self._flat("events", EventsSettings)
         if self.events_url is None:
-            given |= {"url": redis.url, "password": redis.password, "ca_file": redis.ca_file}
+            given |= {"url": redis.url, "user": redis.user, "password": redis.password, "ca_file": redis.ca_file}
         return EventsSettings(**given, timeout_s=redis.timeout_s, outage_s=redis.outage_s)
 
     def _flat(self, prefix: str, section: type[Section]) -> dict[str, Any]:

@@ -48,7 +48,10 @@ class Plan:
             return None
         ca_file = os.environ.get("BORG_REDIS_CA_FILE")
         return RedisSettings(
-            url=self.record.redis_url, password=self.password, ca_file=Path(ca_file) if ca_file else None
+            url=self.record.redis_url,
+            user=os.environ.get("BORG_REDIS_USER") or None,
+            password=self.password,
+            ca_file=Path(ca_file) if ca_file else None,
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from borgcli.launch.plan import PASSWORD_VARIABLE, Plan
+from borgcore.run.access import Role
 from borgcore.settings.sections import RedisSettings
 
 SHIPPER_GROUP = "borg-logshipper"
@@ -30,6 +31,8 @@ class ChildSpec:
     name: str
     command: Sequence[str]
     log: Path
+    role: Role | None = None
+    """Its user in the embedded Valkey; the launcher's own without one."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,15 @@ def child_specs(plan: Plan, redis: RedisSettings) -> ChildSpecs:
     folder = plan.folder
     return ChildSpecs(
         agents=[
-            ChildSpec(f"agent process {slot}", agent_command(plan, redis), folder.agent_log(slot))
+            ChildSpec(f"agent process {slot}", agent_command(plan, redis), folder.agent_log(slot), "agent")
             for slot in range(1, plan.record.agents + 1)
         ],
-        monitors=[ChildSpec("the monitor", _program("borgmonitor", plan, redis, HELPER_GRACE_S), folder.monitor_log)],
-        shippers=[ChildSpec("the logshipper", shipper_command(plan, redis), folder.logshipper_log)],
+        monitors=[
+            ChildSpec(
+                "the monitor", _program("borgmonitor", plan, redis, HELPER_GRACE_S), folder.monitor_log, "monitor"
+            )
+        ],
+        shippers=[ChildSpec("the logshipper", shipper_command(plan, redis), folder.logshipper_log, "logshipper")],
     )
 
 
@@ -87,6 +94,8 @@ def child_environment(redis: RedisSettings) -> dict[str, str]:
     password = "" if redis.password is None else redis.password.get_secret_value()
     # empty means none, even if a TOML file has one
     env |= {PASSWORD_VARIABLE: password, "BORG_EVENTS_PASSWORD": password, "BORG_HEALTH_ADDRESS": ""}
+    if redis.user is not None:
+        env |= {"BORG_REDIS_USER": redis.user, "BORG_EVENTS_USER": redis.user}
     if redis.ca_file is not None:
         env |= {"BORG_REDIS_CA_FILE": str(redis.ca_file), "BORG_EVENTS_CA_FILE": str(redis.ca_file)}
     return env

@@ -18,7 +18,7 @@ from borgcli.launch.specs import HELPER_GRACE_S, ChildSpec, MakeSpecs, child_env
 from borgcli.launch.valkey import Valkey, open_valkey
 from borgcli.launch.watcher import RunWatcher
 from borgcli.screen.display import Display
-from borgcore.errors import BorgError
+from borgcore.errors import BorgError, ServerError
 from borgcore.settings.sections import RedisSettings
 
 
@@ -44,7 +44,7 @@ async def supervise(plan: Plan, display: Display, make_specs: MakeSpecs) -> Sess
 async def _serve(
     session: Session, plan: Plan, redis: RedisSettings, server: Valkey | None, make_specs: MakeSpecs
 ) -> None:
-    start = _starter(plan, redis)
+    start = _starter(plan, redis, server)
     agents = ChildGroup(session, start, server, vital=True)
     monitors, shippers = (ChildGroup(session, start, server, vital=False) for _ in range(2))
     async with (
@@ -82,16 +82,20 @@ async def _open_server(session: Session, plan: Plan) -> AsyncIterator[tuple[Redi
 async def _becomes_ready(session: Session, server: Valkey) -> bool:
     try:
         await server.wait_ready(session.display.show_phase)
+        try:
+            await server.load_functions()
+        except ServerError as error:  # a full one: the logshipper may empty it, so the run goes on
+            session.remark(f"the replay memory's functions were not loaded: {error}")
     except BorgError as error:
         session.fail(str(error), error.exit_code)
         return False
     return True
 
 
-def _starter(plan: Plan, redis: RedisSettings) -> Callable[[ChildSpec], Awaitable[Child]]:
-    env = child_environment(redis)
-
+def _starter(plan: Plan, redis: RedisSettings, server: Valkey | None) -> Callable[[ChildSpec], Awaitable[Child]]:
     def start(spec: ChildSpec) -> Awaitable[Child]:
+        own = redis if server is None or spec.role is None else server.settings_of(spec.role)
+        env = child_environment(own)
         return start_child(spec.name, spec.command, spec.log, env=env, lock_file=plan.lock_file)
 
     return start

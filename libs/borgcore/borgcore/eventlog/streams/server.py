@@ -48,6 +48,7 @@ def redis_settings(settings: EventsSettings) -> RedisSettings:
         raise SettingsError(f"events url: {text}") from None
     return RedisSettings(
         url=settings.url,
+        user=settings.user,
         password=settings.password,
         ca_file=settings.ca_file,
         timeout_s=settings.timeout_s,
