@@ -1,6 +1,7 @@
 """Entries that others removed from a stream before they were read."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -145,6 +146,42 @@ async def test_what_went_while_a_group_was_destroyed_is_lost_to_it(
             assert await lost(fast) == 0
             async with open_stream_consumer(settings, run, TOPICS, group="slow", member="m") as slow:
                 assert await lost(slow) == EVENTS
+
+
+@pytest.mark.parametrize("how", ["SETID", "DELCONSUMER", "XACK"])
+@pytest.mark.parametrize("groups", [1, 2])
+async def test_what_a_group_was_moved_past_is_lost(
+    settings: EventsSettings, run: str, redis: Redis, how: str, groups: int
+) -> None:
+    key = RunKeys(run).events(TRAINING)
+    with anyio.fail_after(HANG_S):
+        async with AsyncExitStack() as stack:
+            sender = await stack.enter_async_context(open_stream_sender(settings, run))
+            if groups == 2:  # another that is never the slowest
+                fast = await stack.enter_async_context(
+                    open_stream_consumer(settings, run, TOPICS, group="fast", member="m")
+                )
+            for _ in range(2):
+                async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
+                    await sender.send(numbered(TRAINING, range(EVENTS)))
+                    await consumer.commit(end_of(await fetch_all(consumer, EVENTS)))
+                    assert await lost(consumer) == 0
+                    await sender.send(numbered(TRAINING, range(EVENTS)))
+                    if how != "SETID":
+                        await fetch_all(consumer, EVENTS)
+                if groups == 2:
+                    await fast.commit(end_of(await fetch_all(fast, 2 * EVENTS)))
+                found: Any = await redis.xrange(key)
+                match how:
+                    case "SETID":
+                        await redis.xgroup_setid(key, "g", "$")
+                    case "DELCONSUMER":
+                        await redis.xgroup_delconsumer(key, "g", "m")
+                    case _:
+                        await redis.xack(key, "g", *[entry for entry, _ in found])
+                async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
+                    assert await lost(consumer) == EVENTS
+                    assert await lost(consumer) == 0
 
 
 async def test_an_evicting_server_is_refused_and_warned_of_if_it_becomes_one(

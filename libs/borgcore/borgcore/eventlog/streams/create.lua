@@ -25,5 +25,6 @@ if before then
   if lost > 0 then
     redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':lost', lost)
   end
+  redis.call('HDEL', KEYS[2], ARGV[2] .. '@' .. ARGV[1] .. ':base')
 end
 return 1

@@ -13,9 +13,9 @@ from borgcore.events.topics import DEAD_LETTER
 from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
-_RECLAIM, _CREATE, _APPEND = (
+_RECLAIM, _CREATE, _APPEND, _ACKNOWLEDGE = (
     resources.files("borgcore.eventlog.streams").joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    for name in ("reclaim", "create", "append")
+    for name in ("reclaim", "create", "append", "acknowledge")
 )
 _NO_ENTRY = "18446744073709551615-0"  # the largest id, after which there is no entry
 Entry = tuple[str, dict[bytes, bytes]]
@@ -91,8 +91,10 @@ class StreamGroup:
         """Acknowledge entries, by topic, in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
         for topic, positions in due.items():
+            keys = (self._keys.events(topic), self._keys.events_accounts)
             for first in range(0, len(positions), ACKS_PER_COMMAND):
-                pipe.xack(self._keys.events(topic), self.name, *positions[first : first + ACKS_PER_COMMAND])
+                ids = positions[first : first + ACKS_PER_COMMAND]
+                pipe.eval(_ACKNOWLEDGE, len(keys), *keys, self.name, topic, *ids)
         await execute(pipe)
 
     async def trim(self) -> dict[str, Removed]:

@@ -5,7 +5,9 @@
 -- It also counts what others removed (XTRIM, XDEL, DEL, an eviction): it keeps an account of the stream.
 --
 -- KEYS[1] the stream    KEYS[2] hash: topic -> entries trimmed without being acknowledged
--- KEYS[3] hash: topic -> the account, topic:lost -> entries that others removed, topic@group -> entries removed at its last call
+-- KEYS[3] hash: topic -> the account, topic:lost -> entries that others removed, topic:done -> entries removed because all
+--         groups had acknowledged them; of a reader's group topic@group -> entries removed at its last call,
+--         topic@group:acked -> entries that it acknowledged, topic@group:base -> topic:done less that, as it should be
 -- ARGV[1] the topic     ARGV[2] the cap; 0: remove only acknowledged entries
 -- ARGV[3] the account that the caller remembers, '' for none; it counts if the server has lost its own
 -- ARGV[4] the group of a reader, which takes the count of entries that others removed; '' for none
@@ -82,19 +84,35 @@ local function removed_by_others(account, remembered, added, length, first)
   return remembered and 0 or removed
 end
 
-local function trim(stream, cap, counters, topic)
+local function trim(stream, cap, counters, accounts, topic)
   if redis.call('XLEN', stream) <= cap then
     return
   end
   local oldest = oldest_needed(stream)
   if oldest then
-    redis.call('XTRIM', stream, 'MINID', oldest)
+    redis.call('HINCRBY', accounts, topic .. ':done', redis.call('XTRIM', stream, 'MINID', oldest))
   end
   local excess = redis.call('XLEN', stream) - cap
   if cap > 0 and excess > 0 then
     redis.call('HINCRBY', counters, topic, excess) -- first: what cannot be counted may not be trimmed
     redis.call('XTRIM', stream, 'MAXLEN', cap)
   end
+end
+
+-- Entries removed as acknowledged that the group never acknowledged through us: it was moved past them. Once nothing is
+-- pending for the only group, both counts agree but for acknowledged entries that were removed otherwise.
+local function skipped(stream, accounts, topic, group)
+  local name = topic .. '@' .. group
+  local done = tonumber(redis.call('HGET', accounts, topic .. ':done') or '0')
+  local acked = tonumber(redis.call('HGET', accounts, name .. ':acked') or '0')
+  local base = redis.call('HGET', accounts, name .. ':base')
+  local found = base and done - tonumber(base) - acked or 0
+  local groups = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'GROUPS', stream) or {}
+  local idle = #groups == 1 and redis.call('XPENDING', stream, group)[1] == 0
+  if not base or found > 0 or idle then
+    redis.call('HSET', accounts, name .. ':base', string.format('%.0f', done - acked))
+  end
+  return math.max(found, 0)
 end
 
 local stream, counters, accounts = KEYS[1], KEYS[2], KEYS[3]
@@ -107,14 +125,14 @@ if account or remembered ~= '' then
     redis.call('HINCRBY', accounts, topic .. ':lost', lost)
   end
 end
-trim(stream, cap, counters, topic)
+trim(stream, cap, counters, accounts, topic)
 added, length, first = count(stream)
 account = string.format('%.0f %.0f %s', added, length, first)
 redis.call('HSET', accounts, topic, account)
 local lost = 0
 if group ~= '' then
   redis.call('HSET', accounts, topic .. '@' .. group, string.format('%.0f', added - length))
-  lost = tonumber(redis.call('HGET', accounts, topic .. ':lost') or '0')
+  lost = tonumber(redis.call('HGET', accounts, topic .. ':lost') or '0') + skipped(stream, accounts, topic, group)
   redis.call('HDEL', accounts, topic .. ':lost')
 end
 return {account, lost}
