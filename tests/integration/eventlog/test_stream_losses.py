@@ -157,10 +157,10 @@ async def test_what_a_group_was_moved_past_is_lost(
     with anyio.fail_after(HANG_S):
         async with AsyncExitStack() as stack:
             sender = await stack.enter_async_context(open_stream_sender(settings, run))
-            if groups == 2:  # another that is never the slowest
-                fast = await stack.enter_async_context(
-                    open_stream_consumer(settings, run, TOPICS, group="fast", member="m")
-                )
+            faster = [  # others that are never the slowest
+                await stack.enter_async_context(open_stream_consumer(settings, run, TOPICS, group="fast", member="m"))
+                for _ in range(groups - 1)
+            ]
             for _ in range(2):
                 async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
                     await sender.send(numbered(TRAINING, range(EVENTS)))
@@ -169,7 +169,7 @@ async def test_what_a_group_was_moved_past_is_lost(
                     await sender.send(numbered(TRAINING, range(EVENTS)))
                     if how != "SETID":
                         await fetch_all(consumer, EVENTS)
-                if groups == 2:
+                for fast in faster:
                     await fast.commit(end_of(await fetch_all(fast, 2 * EVENTS)))
                 found: Any = await redis.xrange(key)
                 match how:
