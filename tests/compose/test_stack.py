@@ -90,10 +90,11 @@ def test_after_down_and_up_the_run_goes_on_from_what_it_was(stack: Stack) -> Non
     stack.expect_events("agent_reported", "memory_sampled", since_ms=since_ms, limit_s=COME_BACK_S)
     assert stack.count("memory_sampled") > documents
     assert highest_inserted(stack) >= inserted > 0
-    said = stack.compose("logs", "--no-color", "keys", "setup", "topics")
+    said = stack.compose("logs", "--no-color", "keys", "functions", "setup", "topics")
     assert '"written":0' in said
     assert '"made_keys":[]' in said
     assert '"changed":0' in said
+    assert '"loaded":false' in said
 
 
 def highest_inserted(stack: Stack) -> int:
