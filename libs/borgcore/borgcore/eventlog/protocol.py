@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from borgcore.errors import EventLogError
+
 Position = int | str
 """A record's position in its partition: Kafka's offset, or the id of a stream's entry."""
 Revoked = Callable[[Collection["Partition"]], Awaitable[None]]
@@ -23,6 +25,25 @@ class Outgoing(NamedTuple):
     key: bytes
     """The run and its producer; events of one key stay in order."""
     value: bytes
+
+
+class Refusal(NamedTuple):
+    """Why the log can never take an event."""
+
+    reason: str
+    """One line that names the topic, what was found and what the log takes."""
+    limit_bytes: int | None = None
+    """The limit, if the event is too large for one that is known."""
+
+
+class EventsRefusedError(EventLogError):
+    """The log can never take some of the events sent; it has all others."""
+
+    def __init__(self, refusals: Mapping[int, Refusal]) -> None:
+        """Take at least one refusal, by the row of its event among those sent."""
+        self.refusals = refusals
+        first = next(iter(refusals.values()))
+        super().__init__(f"the log refused {len(refusals)} of the events and has the others; first: {first.reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +87,10 @@ class Sender(Protocol):
     async def send(self, events: Sequence[Outgoing]) -> None:
         """Return when the log has all of ``events``.
 
-        After an error send all of them again; some may then be in the log twice.
+        After any other error than EventsRefusedError send all of them again; some may then be in the log twice.
 
         Raises:
+            EventsRefusedError: the log can never take some of them, and has all others.
             EventLogError: the log does not have all of them.
         """
 
@@ -118,6 +140,7 @@ class Consumer(Protocol):
         """Send records that can never be indexed to the topic ``dead_letter``; return when the log has them.
 
         Raises:
+            EventsRefusedError: the log can never take some of them, and has all others.
             EventLogError: the log does not have all of them.
         """
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,8 @@ from anyio import CancelScope
 from borgcore.connection.retry import BACKOFF, Outage
 from borgcore.errors import BorgError, EventLogError
 from borgcore.eventlog.open import open_sender
-from borgcore.eventlog.protocol import Outgoing, Sender
+from borgcore.eventlog.protocol import EventsRefusedError, Outgoing, Refusal, Sender
+from borgcore.eventlog.refused import log_refused, log_unencodable
 from borgcore.events.monitoring import EventsDropped
 from borgcore.events.schema import SCHEMA_VERSION, Event
 from borgcore.settings.sections import EventsSettings
@@ -71,7 +72,7 @@ class Publisher:
         self.published = 0
         """Events that the log has taken."""
         self.dropped = 0
-        """Events lost because the buffer was full or the log was unavailable at the end."""
+        """Events lost: the buffer was full, the log can never take them, or it was unavailable at the end."""
         self.agent: int | None = None
         """Number of the publishing agent, once it has one."""
         self._sender = sender
@@ -98,8 +99,12 @@ class Publisher:
         return self._outage.error is None
 
     def publish(self, event: Event) -> None:
-        """Buffer an event and return at once."""
-        self._buffer.append(self._encode(event))
+        """Buffer an event and return at once; one that cannot be encoded is dropped, counted and logged."""
+        try:
+            self._buffer.append(self._encode(event))
+        except (TypeError, ValueError, RecursionError) as error:
+            self._count_refused(event.topic, event.name, [log_unencodable(event, error)])
+            return
         self._arrived.set()
         if self.pending > self._size and len(self._buffer) > 1:
             self._buffer.popleft()
@@ -117,15 +122,19 @@ class Publisher:
                 await anyio.sleep(LINGER_S)
             while self._buffer and len(self._sending) < BATCH:
                 self._sending.append(self._buffer.popleft())
+            refusals: Mapping[int, Refusal] = {}
             try:
                 await self._sender.send(self._sending)
+            except EventsRefusedError as error:
+                refusals = error.refusals
             except Exception as error:  # noqa: BLE001  # no failure of the log may end the service
                 self._outage.record(error, reason=_describe(error), kept=self._size)
                 await anyio.sleep(BACKOFF.wait_s(self._outage.failures))
                 continue
-            self.published += len(self._sending)
-            self._sending = []
+            sent, self._sending = self._sending, []
+            self.published += len(sent) - len(refusals)
             self._report_dropped()
+            self._report_refused([(sent[row], refusal) for row, refusal in refusals.items()])
             await self._report_trimmed()
             if not self.pending:
                 self._emptied.set()
@@ -146,6 +155,18 @@ class Publisher:
         outage_s = self._outage.end(dropped=dropped)
         if dropped:
             self.publish(self._events_dropped(dropped, "buffer_full", outage_s=outage_s))
+
+    def _report_refused(self, refused: Collection[tuple[Outgoing, Refusal]]) -> None:
+        """Log, count and publish events that the log can never take; a lost report of losses is not published."""
+        for (topic, name), texts in log_refused(refused).items():
+            self._count_refused(topic, name, texts)
+
+    def _count_refused(self, topic: str, name: str, texts: Sequence[str]) -> None:
+        self.dropped += len(texts)
+        self._dropped_before += len(texts)  # the next report of a full buffer leaves them out
+        if name != EventsDropped.name:
+            report = self._events_dropped(len(texts), "refused", topic=topic)
+            self.publish(report.model_copy(update={"dropped_event": name, "first_refused": texts[0]}))
 
     async def _report_trimmed(self) -> None:
         if time.monotonic() < self._trim_check_s:

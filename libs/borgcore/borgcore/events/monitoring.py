@@ -4,7 +4,11 @@ from borgcore.events.schema import Event
 
 
 class EventsDropped(Event):
-    """Events were lost: dropped during an outage of the log, or deleted from the log before they were read."""
+    """Events were lost.
+
+    They were dropped during an outage of the log, refused by the log for ever, or deleted from the log before they were
+    read.
+    """
 
     topic = "memory_monitoring"
     name = "events_dropped"
@@ -17,10 +21,14 @@ class EventsDropped(Event):
     """Events lost."""
     dropped_topic: str | None = None
     """Topic of the events, if they share one."""
+    dropped_event: str | None = None
+    """Name of the events, if they were refused."""
     outage_s: float | None = None
     """How long the log was unavailable, seconds."""
     reason: str
-    """buffer_full, stream_trimmed, deleted_unread (by retention or a person), compacted or topic_replaced."""
+    """buffer_full, refused, stream_trimmed, deleted_unread (by retention or a person), compacted or topic_replaced."""
+    first_refused: str | None = None
+    """Name, event_id and size of the first refused event, and why the log can never take it."""
 
 
 class ShipperReported(Event):

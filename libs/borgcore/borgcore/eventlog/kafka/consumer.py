@@ -142,6 +142,7 @@ class KafkaConsumer:
         """Send records that can never be indexed to the topic ``dead_letter``; return when Kafka has them.
 
         Raises:
+            EventsRefusedError: Kafka can never take some of them, and has all others.
             EventLogError: Kafka does not have all of them.
         """
         await self._dead_letters.send([Outgoing(DEAD_LETTER, self._key, encoded) for encoded in dead_letters])

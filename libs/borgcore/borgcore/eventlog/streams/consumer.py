@@ -97,6 +97,7 @@ class StreamConsumer:
         """Append records that can never be indexed to the stream ``dead_letter``, which keeps the newest.
 
         Raises:
+            EventsRefusedError: the server can never take some of them, and has all others.
             EventLogError: the server does not have all of them.
         """
         cap = min(DEAD_LETTER_CAP, self._settings.stream_cap)

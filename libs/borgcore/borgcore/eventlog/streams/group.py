@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from borgcore.connection.client import address_of
+from borgcore.eventlog.streams.append import append
 from borgcore.eventlog.streams.fetch_size import FetchSize
-from borgcore.eventlog.streams.server import FIELD, Trims, count_unread, execute, find_evicting
+from borgcore.eventlog.streams.server import Trims, count_unread, execute, find_evicting
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.run.keys import RunKeys
 
 ACKS_PER_COMMAND = 1_000
-_RECLAIM, _CREATE, _APPEND, _ACKNOWLEDGE = (
+_RECLAIM, _CREATE, _ACKNOWLEDGE = (
     resources.files("borgcore.eventlog.streams").joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    for name in ("reclaim", "create", "append", "acknowledge")
+    for name in ("reclaim", "create", "acknowledge")
 )
 _NO_ENTRY = "18446744073709551615-0"  # the largest id, after which there is no entry
 Entry = tuple[str, dict[bytes, bytes]]
@@ -106,11 +107,13 @@ class StreamGroup:
         return {topic: Removed(self._trims.take(topic, reply), self._trims.first(topic)) for topic, reply in replies}
 
     async def send_dead_letters(self, dead_letters: Sequence[bytes], cap: int) -> None:
-        """Append to the stream ``dead_letter``, even on a full server, and trim it to ``cap`` entries."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.eval(_APPEND, 1, self._keys.events(DEAD_LETTER), FIELD, *dead_letters)
-        self._trims.add(pipe, DEAD_LETTER, cap)
-        await execute(pipe)
+        """Append to the stream ``dead_letter``, even on a full server, and trim it to ``cap`` entries.
+
+        Raises:
+            EventsRefusedError: the server can never take some of them, and has all others.
+        """
+        entries = [(DEAD_LETTER, encoded) for encoded in dead_letters]
+        await append(self._redis, self._keys, self._trims, entries, cap, even_if_full=True)
 
     async def unread(self) -> dict[str, int]:
         """Count, by topic, the entries that the group has not acknowledged."""

@@ -1,7 +1,7 @@
 """Sends events to Redis Streams, one stream per topic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -12,7 +12,8 @@ from redis.asyncio.client import Pipeline
 
 from borgcore.connection.client import CLOSE_TIMEOUT_S, BorgRedis, make_pool
 from borgcore.eventlog.protocol import MakeTrimReport, Outgoing
-from borgcore.eventlog.streams.server import FAILURES, FIELD, Trims, execute, log_error, redis_settings
+from borgcore.eventlog.streams.append import append
+from borgcore.eventlog.streams.server import FAILURES, FIELD, T, Trims, execute, log_error, redis_settings
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
 
@@ -34,17 +35,11 @@ class StreamSender:
         """Return when the server has all events; streams above the cap are trimmed in the same round trip.
 
         Raises:
+            EventsRefusedError: the server can never take some of them, and has all others.
             EventLogError: the server does not have all of them.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        for event in events:
-            pipe.xadd(self._keys.events(event.topic), {FIELD: event.value})
-        topics = list({event.topic for event in events})
-        for topic in topics:
-            self._trims.add(pipe, topic, self._cap)
-        replies = await self._execute(pipe)
-        for topic, reply in zip(topics, replies[len(events) :], strict=True):
-            self._trims.take(topic, reply)
+        entries = [(event.topic, event.value) for event in events]
+        await self._bounded(append(self._redis, self._keys, self._trims, entries, self._cap))
 
     async def report_trimmed(self, make_report: MakeTrimReport) -> Mapping[str, int]:
         """Report each trimmed entry once: the server stores the event and reduces the counter atomically.
@@ -67,9 +62,12 @@ class StreamSender:
         return {topic: entries for (topic, entries), ours in zip(trimmed.items(), reported, strict=True) if ours}
 
     async def _execute(self, pipe: Pipeline) -> list[Any]:
+        return await self._bounded(execute(pipe))
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
         try:
             with anyio.fail_after(self._server.connect_timeout_s + self._server.timeout_s):
-                return await execute(pipe)
+                return await call
         except FAILURES as error:
             raise log_error(error, self._server.address) from error
 
