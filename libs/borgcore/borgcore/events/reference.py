@@ -23,9 +23,10 @@ Periodic reports list a kind and a unit for each figure. A counter only grows; a
 a share are over the time since the previous report. The unit 1 is a plain number.
 
 The id of a document is its `event_id`, so a record that is sent or shipped twice is stored once. A record of another
-producer without an `event_id` gets `<topic>-<partition>-<position>`, its position in the log. Elasticsearch has one
-index per topic and month of `@timestamp`, `<topic>-<year>.<month>` after an optional prefix: `training_log-2026.11`.
-Fields that are not listed here are stored but not indexed.
+producer whose `event_id` is no UUID gets `<topic>-<partition>-<position>`, its position in the log. Elasticsearch has
+one index per topic and month of `@timestamp`, `<topic>-<year>.<month>` after an optional prefix, such as
+`training_log-2026.11`. Fields that are not listed here are stored but not indexed. The rules for ids and times are in
+[delivery-guarantees.md](delivery-guarantees.md#ids-and-times).
 
 Records that can never be stored go to the topic `{DEAD_LETTER}`, with their origin and the reason. As a Redis stream it
 keeps the newest {DEAD_LETTER_CAP:,}; as in every stream, older entries are trimmed, counted and published as
@@ -52,7 +53,7 @@ class Field(NamedTuple):
 
 
 ENVELOPE = (
-    Field("@timestamp", "date", "Time of publication: ISO 8601 in UTC, with milliseconds and a trailing `Z`."),
+    Field("@timestamp", "date", "Time of publication: RFC 3339 in UTC, with milliseconds and a trailing `Z`."),
     Field("event_id", "string", "UUIDv7 created by the producer; the id of the document in every store."),
     Field("event", "string", "Name of the event."),
     Field("schema", "integer", f"Version of the schema, {SCHEMA_VERSION}."),

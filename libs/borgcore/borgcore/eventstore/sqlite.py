@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
-from borgcore.events.sqlite_table import OLD_VERSION, USER_VERSION, UTC
+from borgcore.events.sqlite_table import OLD_VERSION, READABLE, USER_VERSION, UTC
 from borgcore.eventstore.reader import EventFilter, EventReader
 
 BATCH = 1_000  # documents held at once
@@ -88,7 +88,7 @@ def open_sqlite_reader(path: Path, wanted: EventFilter) -> Iterator[SqliteReader
             return
         if not version:
             raise CorruptDataError(f"{path} is no database of events: another program made it")
-        if version not in {OLD_VERSION, USER_VERSION}:
+        if version not in READABLE:
             raise MismatchError(
                 f"{path} is of version {version}, this borg reads up to version {USER_VERSION}; take the borg that "
                 "wrote it"

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 import orjson
 
 from borgcore.events.schema import SCHEMA_VERSION
-from borglogshipper.pipeline.record import Refused, origin_id
+from borglogshipper.pipeline.record import Refused
+from borglogshipper.pipeline.record_id import origin_id
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 MAX_VALUE_BYTES = 100_000  # of the record's value; even escaped it stays below Kafka's default limit of a megabyte
 
 
-def encode_dead_letter(refused: Refused) -> bytes:
+def encode_dead_letter(refused: Refused, max_value_bytes: int = MAX_VALUE_BYTES) -> bytes:
     """Encode a dead letter; the same record always gets the same event_id.
 
     Text is kept as ``value``, other bytes as ``value_base64``; a long value is truncated, and the origin says where to
@@ -35,15 +36,15 @@ def encode_dead_letter(refused: Refused) -> bytes:
         "reason": reason,
         "sha256": digest,
         "size_bytes": len(value or b""),
-        "truncated": len(value or b"") > MAX_VALUE_BYTES,
+        "truncated": len(value or b"") > max_value_bytes,
     }
-    return orjson.dumps(dead_letter | _value(value))
+    return orjson.dumps(dead_letter | _value(value, max_value_bytes))
 
 
-def _value(value: bytes | None) -> dict[str, str | None]:
+def _value(value: bytes | None, max_bytes: int) -> dict[str, str | None]:
     if value is None:
         return {"value": None}
-    head = value[:MAX_VALUE_BYTES]
+    head = value[:max_bytes]
     try:  # the cut may fall within a character
         return {"value": _utf8_decoder().decode(head, final=len(value) == len(head))}
     except UnicodeDecodeError:

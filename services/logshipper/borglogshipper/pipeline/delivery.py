@@ -1,18 +1,17 @@
 """Delivers a batch: retries until each record is in the store or in ``dead_letter``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import anyio
 import orjson
-import structlog
 
 from borgcore.connection.retry import Backoff, retry_through_outage
 from borgcore.errors import EventLogError
 from borgcore.eventlog.protocol import Consumer
-from borgcore.events.topics import DEAD_LETTER
-from borglogshipper.pipeline.dead_letter import encode_dead_letter
+from borglogshipper.pipeline.letters import DeadLetters
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
-from borglogshipper.pipeline.record import RecordBatch, Refused, origin_id
+from borglogshipper.pipeline.record import RecordBatch, Refused
+from borglogshipper.pipeline.record_id import read_uuid
 from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import (
     Outcome,
@@ -23,9 +22,6 @@ from borglogshipper.stores.store import (
     StoreTooLargeError,
     Verdict,
 )
-
-DEAD_LETTERS_AT_ONCE = 100
-_log = structlog.get_logger()
 
 
 class Delivery:
@@ -43,11 +39,10 @@ class Delivery:
     ) -> None:
         """Give up writing a dead letter after ``outage_s``."""
         self._store = store
-        self._consumer = consumer
         self._backoff = Backoff(retry.first_s, retry.limit_s)
         self._progress = progress
         self._troubles = troubles
-        self._outage_s = outage_s
+        self._letters = DeadLetters(consumer, self._backoff, progress, troubles.health, outage_s=outage_s)
 
     async def prepare(self) -> None:
         """Return when the store has what documents need (index templates, tables)."""
@@ -55,16 +50,28 @@ class Delivery:
         await retry_through_outage(self._store.prepare, is_outage=is_store_outage, backoff=self._backoff, outage=outage)
 
     async def deliver(self, batch: RecordBatch) -> None:
-        """Return when every record is in the store or in ``dead_letter``.
+        """Return when every record is in the store or in ``dead_letter``; neither waits for the other.
 
         Raises:
             EventLogError: a dead letter could not be written; no record of the batch may be committed.
         """
-        await self._send_dead_letters(batch.refused, len(batch))
-        await self._store_all(batch)
+        refused: list[Refused] = []
+
+        async def write_letters() -> None:
+            try:
+                await self._letters.write(batch.refused, len(batch))
+            except EventLogError:  # tried again once the documents are stored
+                refused.extend(batch.refused)
+
+        async with anyio.create_task_group() as group:
+            if batch.refused:
+                group.start_soon(write_letters)
+            await self._store_all(batch, refused)
+        await self._letters.write(refused, len(batch))
         self._progress.batches += 1
 
-    async def _store_all(self, batch: RecordBatch) -> None:
+    async def _store_all(self, batch: RecordBatch, refused: list[Refused]) -> None:
+        """Store documents; append those that can never be stored to ``refused``."""
         left, outage = batch, StoreOutage(self._troubles)
         while left.origins:
             try:
@@ -78,50 +85,46 @@ class Delivery:
                 continue
             except (StoreTooLargeError, StoreRefusedError) as error:
                 outage.end()
-                await self._split(left, str(error))
+                await self._split(left, str(error), refused)
                 return
-            again = await self._settle(left, verdicts)
+            again = await self._settle(left, verdicts, refused)
             if postponed := [verdict for verdict in again.values() if verdict.outcome is not Outcome.PRESENT]:
                 outage.record_verdict(_worst(postponed))
                 await anyio.sleep(self._backoff.wait_s(outage.failures))
             left = left.pick(list(again))
         outage.end()
 
-    async def _split(self, batch: RecordBatch, reason: str) -> None:
+    async def _split(self, batch: RecordBatch, reason: str, refused: list[Refused]) -> None:
         """Send a request that was refused as a whole in two halves, down to the single document that causes it."""
         rows = list(range(len(batch.origins)))
         if len(rows) == 1:
-            await self._send_dead_letters([batch.refused_at(0, reason)], 1)
+            refused.append(batch.refused_at(0, reason))
             return
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):
-            await self._store_all(batch.pick(part))
+            await self._store_all(batch.pick(part), refused)
 
-    async def _settle(self, batch: RecordBatch, verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
-        """Count stored documents and dead-letter refused ones; return the verdicts, by row, of those to send again."""
-        refused, again, compare = {}, {}, []
-        for row, verdict in verdicts.items():
-            if verdict.outcome is Outcome.REFUSED:
-                refused[row] = batch.refused_at(row, verdict.reason)
-            elif verdict.outcome is not Outcome.PRESENT:
-                again[row] = verdict
-            elif row in batch.foreign:
-                compare.append(row)
-            else:
-                self._progress.repeated += 1
-        again |= await self._compare(batch, compare) if compare else {}
-        await self._send_dead_letters(list(refused.values()), len(batch))
+    async def _settle(
+        self, batch: RecordBatch, verdicts: Mapping[int, Verdict], refused: list[Refused]
+    ) -> dict[int, Verdict]:
+        """Count stored documents and collect refused ones; return the verdicts, by row, of those to send again."""
+        present = [row for row, verdict in verdicts.items() if verdict.outcome is Outcome.PRESENT]
+        left = {row: verdict for row, verdict in verdicts.items() if verdict.outcome is not Outcome.PRESENT}
+        left |= await self._compare(batch, present) if present else {}
+        again = {row: verdict for row, verdict in left.items() if verdict.outcome is not Outcome.REFUSED}
+        refused += [batch.refused_at(row, verdict.reason) for row, verdict in left.items() if row not in again]
         done = batch.documents.bodies
-        if refused or again:
-            done = [body for row, body in enumerate(done) if row not in refused and row not in again]
+        if left:
+            done = [body for row, body in enumerate(done) if row not in left]
         self._progress.shipped += len(done)
         self._progress.size_bytes += sum(map(len, done))
         return again
 
     async def _compare(self, batch: RecordBatch, rows: list[int]) -> dict[int, Verdict]:
-        """Compare foreign documents with the stored ones of the same id; return the verdicts of those to send again.
+        """Compare documents with the stored ones of the same id; return the verdicts of those that differ.
 
-        They differ if a topic was deleted and created again, so that its offsets started at 0 again.
+        A foreign one differs if a topic was deleted and created again, so that its offsets started at 0 again: it gets
+        an id of its own. Any other is refused, because its id is its producer's.
         """
         documents = batch.documents.pick(rows)
         try:
@@ -129,42 +132,27 @@ class Delivery:
         except (StoreBusyError, StoreHeldError) as error:  # their next write finds the same id again
             outcome = Outcome.HELD if isinstance(error, StoreHeldError) else Outcome.BUSY
             return dict.fromkeys(rows, Verdict(outcome, str(error)))
-        again = {}
-        for row, body, found in zip(rows, documents.bodies, stored, strict=True):
+        differing = {}
+        for row, index, id_, body, found in zip(
+            rows, documents.indices, documents.ids, documents.bodies, stored, strict=True
+        ):
             if found is None:
-                again[row] = Verdict(Outcome.BUSY, f"{documents.indices[0]} has a document but does not return it")
-            elif _sorted(found) == _sorted(body) or not batch.rename(row):
+                differing[row] = Verdict(Outcome.BUSY, f"{index} has a document but does not return it")
+            elif _content(found) == _content(body) or (row in batch.foreign and not batch.rename(row)):
                 self._progress.repeated += 1
+            elif row in batch.foreign:
+                differing[row] = Verdict(Outcome.PRESENT)
             else:
-                again[row] = Verdict(Outcome.PRESENT)
-        return again
-
-    async def _send_dead_letters(self, refused: Sequence[Refused], of: int) -> None:
-        for start in range(0, len(refused), DEAD_LETTERS_AT_ONCE):
-            part = refused[start : start + DEAD_LETTERS_AT_ONCE]
-            await self._write([encode_dead_letter(one) for one in part])
-            self._progress.dead_letters += len(part)
-        if refused:
-            first = refused[0]
-            _log.warning(
-                "records_refused",
-                records=len(refused),
-                of=of,
-                first=f"{origin_id(first.origin)}: {first.reason}",
-                consequence=f"they are in {DEAD_LETTER}",
-            )
-
-    async def _write(self, dead_letters: list[bytes]) -> None:
-        """Write dead letters, retried for ``outage_s``; failing then is better than skipping a record."""
-        await retry_through_outage(
-            lambda: self._consumer.send_dead_letters(dead_letters),
-            is_outage=lambda error: isinstance(error, EventLogError),
-            give_up_after_s=self._outage_s,
-        )
+                differing[row] = Verdict(Outcome.REFUSED, f"{index} has another document with its event_id {id_}")
+        return differing
 
 
-def _sorted(body: bytes) -> bytes:
-    return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)  # as text, because Python's 1 equals True
+def _content(body: bytes) -> bytes:
+    """Return a document in one form, as text because Python's 1 equals True, with a UUID in one spelling."""
+    document = orjson.loads(body)
+    if event_id := read_uuid(document.get("event_id")):
+        document["event_id"] = event_id
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:

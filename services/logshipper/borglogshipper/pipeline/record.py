@@ -4,28 +4,19 @@ The value passes through unchanged: it is parsed once to check that it is a JSON
 """
 
 import hashlib
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
-from borgcore.eventlog.protocol import Chunk, Partition, Position
+from borgcore.eventlog.protocol import Chunk
+from borglogshipper.pipeline.record_id import NIL, Origin, is_canonical, origin_id, read_uuid
+from borglogshipper.pipeline.record_time import is_utc_time, read_time
 from borglogshipper.stores.store import Documents
 
-_is_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-_is_utc_time = re.compile(r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z").fullmatch
 _LINE_BREAKS = bytes.maketrans(b"\n\r", b"  ")  # in valid JSON they occur only between tokens
-_FIRST_YEAR, _LAST_YEAR = 2000, 2099  # one index per month: a producer's wrong clock must not create millions
-
-
-class Origin(NamedTuple):
-    """The position of a record in the log."""
-
-    partition: Partition
-    position: Position
-    time_ms: int
+_TIME_KEY = b'"@timestamp"'
 
 
 class Refused(NamedTuple):
@@ -44,7 +35,7 @@ class RecordBatch:
     origins: list[Origin] = field(default_factory=list)
     """One per document."""
     foreign: set[int] = field(default_factory=set)
-    """Rows of documents without an event_id; their id is derived from their origin."""
+    """Rows of documents without a UUID as their event_id; their id is derived from their origin."""
     originals: dict[int, bytes] = field(default_factory=dict)
     """Original values, by row, of documents whose bodies had to be changed."""
     refused: list[Refused] = field(default_factory=list)
@@ -77,11 +68,6 @@ class RecordBatch:
         return self.documents.ids[row] != before
 
 
-def origin_id(origin: Origin) -> str:
-    """Return the id of a record without an event_id: topic, partition and position."""
-    return f"{origin.partition.topic}-{origin.partition.number}-{origin.position}"
-
-
 class RecordReader:
     """Reads records into batches; larger or deeper ones than ``max_bytes`` and ``max_depth`` are refused."""
 
@@ -105,8 +91,9 @@ class RecordReader:
                 record = loads(value)
                 event_id, stamp = record["event_id"], record["@timestamp"]
                 index = known[stamp[:10]]
-                plain = _is_uuid(event_id) and _is_utc_time(stamp, 10) and b"\n" not in value and b"\r" not in value
-                if plain and value.count(b"{") + value.count(b"[") <= max_depth:
+                plain = is_canonical(event_id) and is_utc_time(stamp, 10) and b"\n" not in value and b"\r" not in value
+                shallow = value.count(b"{") + value.count(b"[") <= max_depth
+                if plain and shallow and event_id != NIL and value.count(_TIME_KEY) == 1:
                     add_index(index)
                     add_id(event_id)
                     add_body(value)
@@ -122,7 +109,7 @@ class RecordReader:
         try:
             record = self._parse(value)
             body = value.strip().translate(_LINE_BREAKS)
-            at = _time_of(record, origin)
+            at = read_time(record, value, origin.time_ms)
         except ValueError as error:
             batch.refuse(origin, value, str(error))
             return
@@ -131,8 +118,8 @@ class RecordReader:
             body = b'{"@timestamp":"%s"%s' % (_stamp(at).encode(), rest if rest == b"}" else b"," + rest)
         if body != value:
             batch.originals[len(batch.origins)] = value
-        event_id = record.get("event_id")
-        if not (isinstance(event_id, str) and _is_uuid(event_id)):
+        event_id = read_uuid(record.get("event_id"))
+        if event_id is None:
             batch.foreign.add(len(batch.origins))
             event_id = origin_id(origin)
         topic = origin.partition.topic
@@ -163,22 +150,6 @@ def _depth(value: object) -> int:
         depth += 1
         level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
     return depth
-
-
-def _time_of(record: dict[str, Any], origin: Origin) -> datetime:
-    """Return the time that selects a record's index: its own, or else the time the log received it."""
-    stamp = record.get("@timestamp", origin.time_ms)
-    try:
-        if isinstance(stamp, str):
-            at = datetime.fromisoformat(stamp)
-            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        else:
-            at = datetime.fromtimestamp(stamp / 1000, UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        raise ValueError("its @timestamp is neither an ISO 8601 date nor a Unix time in milliseconds") from None
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise ValueError(f"its @timestamp lies in the year {at.year}, outside {_FIRST_YEAR} to {_LAST_YEAR}")
-    return at
 
 
 def _stamp(at: datetime) -> str:

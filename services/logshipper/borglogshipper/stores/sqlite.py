@@ -15,15 +15,18 @@ from typing import TypeVar
 import anyio.to_thread
 from anyio import CancelScope, CapacityLimiter
 
-from borgcore.events.sqlite_table import OLD_VERSION, USER_VERSION
+from borgcore.events.sqlite_table import READABLE, USER_VERSION
 from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite_schema import bring_up_to_date
 from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, StoreHeldError, Verdict
 
 LOCK_WAIT_S = 2.0  # for another writer; then the pipeline tries again
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_INSERT = "INSERT INTO events (event_id, topic, document) VALUES (?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
-_SELECT = "SELECT document FROM events WHERE event_id = ?"
+_INSERT = """
+INSERT INTO events (event_id, topic, month, document) VALUES (?, ?, ?, ?)
+ON CONFLICT (event_id, topic, month) DO NOTHING
+"""
+_SELECT = "SELECT document FROM events WHERE event_id = ? AND topic = ? AND month = ?"
 ResultT = TypeVar("ResultT")
 
 
@@ -50,9 +53,9 @@ class SqliteStore:
         """Insert documents in one transaction, see :meth:`.Store.write`."""
         return await self._run(lambda: self._write(documents))
 
-    async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:  # noqa: ARG002  # one table
-        """Fetch documents by their ids, see :meth:`.Store.read`; an id is unique over all topics."""
-        return await self._run(lambda: self._read(ids))
+    async def read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
+        """Fetch documents by their ids, see :meth:`.Store.read`."""
+        return await self._run(lambda: self._read(indices, ids))
 
     async def close(self) -> None:
         """Close the file, even when cancelled."""
@@ -118,7 +121,7 @@ class SqliteStore:
             used = connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone() is not None
         finally:
             connection.execute("ROLLBACK")
-        if version not in {0, OLD_VERSION, USER_VERSION}:
+        if version not in {0, *READABLE}:
             raise StoreHeldError(
                 f"{self._where} has version {version}, expected {USER_VERSION} or less; it was written by another "
                 "version or another program"
@@ -155,7 +158,7 @@ class SqliteStore:
                 except UnicodeDecodeError as error:
                     verdicts[row] = Verdict(Outcome.REFUSED, f"{index}: the document is not UTF-8: {error}")
                     continue
-                if not insert(_INSERT, (event_id, index.rpartition("-")[0], document)).rowcount:
+                if not insert(_INSERT, (*_key(index, event_id), document)).rowcount:
                     verdicts[row] = Verdict(Outcome.PRESENT)
             self._retention.apply(connection, len(documents))
             connection.execute("COMMIT")
@@ -165,9 +168,9 @@ class SqliteStore:
             raise
         return verdicts
 
-    def _read(self, ids: Sequence[str]) -> list[bytes | None]:
+    def _read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:
         connection = self._prepare()
-        rows = [connection.execute(_SELECT, (event_id,)).fetchone() for event_id in ids]
+        rows = [connection.execute(_SELECT, _key(*key)).fetchone() for key in zip(indices, ids, strict=True)]
         return [None if row is None else row[0].encode() for row in rows]
 
     def _close(self) -> None:
@@ -175,6 +178,11 @@ class SqliteStore:
         if connection is not None:
             with suppress(sqlite3.Error):  # finished writes are committed
                 connection.close()
+
+
+def _key(index: str, event_id: str) -> tuple[str, str, str]:
+    topic, _, month = index.rpartition("-")
+    return event_id, topic, month
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ class Documents:
     indices: list[str]
     """``<topic>-<year>.<month>``."""
     ids: list[str]
-    """Printable ASCII without quotes and backslashes, at most 512 characters."""
+    """Printable ASCII without quotes and backslashes, at most 512 characters; unique within their index."""
     bodies: list[bytes]
     """One valid JSON object each, without line breaks."""
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 import anyio
 import orjson
 
-from borgcore.eventlog.protocol import Chunk, Loss, Partition, Position, RetentionUse
+from borgcore.eventlog.protocol import (
+    Chunk,
+    EventsRefusedError,
+    Loss,
+    Partition,
+    Position,
+    Refusal,
+    RetentionUse,
+)
 from borgcore.events.schema import Event
 from borglogshipper.pipeline.record import RecordBatch, RecordReader
 from borglogshipper.stores.store import Documents, Outcome, Verdict
@@ -110,6 +118,8 @@ class FakeConsumer:
         self.dead_letter_errors: deque[Exception] = deque()
         self.losses: list[Loss] = []
         self.use = RetentionUse()
+        self.most_letter_bytes = 1_000_000
+        self.letters_refused = 0
         self.paused = False
         self.pauses = 0
         self.fetched_while_paused = 0
@@ -159,7 +169,15 @@ class FakeConsumer:
         await anyio.lowlevel.checkpoint()
         if self.dead_letter_errors:
             raise self.dead_letter_errors.popleft()
-        self.dead_letters.extend(dead_letters)
+        refusals = {
+            row: Refusal(f"the topic dead_letter takes at most {self.most_letter_bytes} bytes", self.most_letter_bytes)
+            for row, letter in enumerate(dead_letters)
+            if len(letter) > self.most_letter_bytes
+        }
+        self.dead_letters += [letter for row, letter in enumerate(dead_letters) if row not in refusals]
+        self.letters_refused += len(refusals)
+        if refusals:
+            raise EventsRefusedError(refusals)
 
     def take_losses(self) -> list[Loss]:
         losses, self.losses = self.losses, []

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from borgcore.events.schema import SCHEMA_VERSION
 from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter
-from borglogshipper.pipeline.record import Origin, Refused
+from borglogshipper.pipeline.record import Refused
+from borglogshipper.pipeline.record_id import Origin
 
 from .fakes import LOG, TIME_MS
 

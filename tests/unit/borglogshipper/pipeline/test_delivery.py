@@ -12,9 +12,10 @@ from borglogshipper.settings import RetrySettings
 from borglogshipper.stores.store import Outcome, StoreBusyError, StoreHeldError, Verdict
 from tests.limits import HANG_S
 
-from .fakes import BUSY, HELD, PRESENT, REFUSED, FakeConsumer, FakeStore, batch_of, event_of
+from .fakes import BUSY, HELD, REFUSED, FakeConsumer, FakeStore, batch_of, event_of
 
 pytestmark = pytest.mark.usefixtures("waits")
+INDEX = "training_log-2026.11"
 
 
 async def deliver(delivery: Delivery, *values: bytes | None, first: int = 0) -> None:
@@ -45,7 +46,7 @@ async def test_an_event_that_is_there_already_is_done(
     values = [event_of(), event_of(), event_of()]
     await deliver(delivery, *values[:2])
     await deliver(delivery, *values)
-    assert store.asked == ["write", "write"]
+    assert store.asked == ["write", "write", "read"]
     assert store.bodies() == values
     assert progress == ShippingProgress(
         shipped=5, repeated=2, batches=2, size_bytes=sum(map(len, values[:2])) + sum(map(len, values))
@@ -113,10 +114,11 @@ async def test_each_of_a_mixed_answer_ends_where_it_belongs(
     delivery: Delivery, store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
 ) -> None:
     values = [event_of(row=row) for row in range(5)]
-    store.answers += [{1: BUSY, 2: REFUSED, 3: PRESENT}, {0: REFUSED}]
+    store.kept[INDEX, orjson.loads(values[3])["event_id"]] = values[3]
+    store.answers += [{1: BUSY, 2: REFUSED}, {0: REFUSED}]
     await deliver(delivery, *values)
     assert letters_of(consumer) == {1: REFUSED.reason, 2: REFUSED.reason}
-    assert store.bodies() == [values[0], values[4]]
+    assert store.bodies() == [values[3], values[0], values[4]]
     done = [values[row] for row in (0, 3, 4)]
     assert progress == ShippingProgress(
         shipped=3, repeated=1, dead_letters=2, retried=1, batches=1, size_bytes=sum(map(len, done))

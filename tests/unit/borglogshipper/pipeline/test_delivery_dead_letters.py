@@ -74,11 +74,21 @@ async def test_without_its_dead_letters_a_batch_is_not_done(
 ) -> None:
     delivery = Delivery(store, consumer, RetrySettings(), progress, Troubles(Health()), outage_s=0.4)
     consumer.dead_letter_errors += [EventLogError("the log is away")] * 1_000
+    good = event_of()
     with pytest.raises(EventLogError, match="the log is away"):
-        await deliver(delivery, b"poison", event_of())
-    assert store.asked == []
+        await deliver(delivery, b"poison", good)
+    assert store.bodies() == [good]
     assert (progress.dead_letters, progress.batches) == (0, 0)
     assert 1 < len(waits) < 100
+
+
+async def test_letters_that_failed_while_documents_were_stored_are_written_afterwards(
+    store: FakeStore, consumer: FakeConsumer, progress: ShippingProgress
+) -> None:
+    delivery = Delivery(store, consumer, RetrySettings(), progress, Troubles(Health()), outage_s=0.0)
+    consumer.dead_letter_errors.append(EventLogError("the log is away"))
+    await deliver(delivery, b"poison", event_of())
+    assert len(store.bodies()) == len(consumer.dead_letters) == progress.dead_letters == 1
 
 
 async def test_many_dead_letters_go_in_parts(

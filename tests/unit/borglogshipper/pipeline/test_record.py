@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from borgcore.eventlog.protocol import Chunk, Partition
-from borglogshipper.pipeline.record import RecordBatch, RecordReader, origin_id
+from borglogshipper.pipeline.record import RecordBatch, RecordReader
+from borglogshipper.pipeline.record_id import origin_id
 
 from .fakes import LOG, MAX_BYTES, MAX_DEPTH, STAMP, TIME_MS, batch_of, chunk_of, event_of
 

@@ -1,5 +1,5 @@
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -12,6 +12,16 @@ from borglogshipper.stores.store import Documents, Outcome, StoreBusyError, Verd
 from tests.limits import HANG_S
 
 from .files import INDEX, events, reader
+
+VERSION_1 = """
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    topic TEXT NOT NULL,
+    document TEXT NOT NULL,
+    at TEXT AS (CASE WHEN json_valid(document) THEN json_extract(document, '$."@timestamp"') END) VIRTUAL
+)
+"""
 
 
 async def test_no_file_is_created_before_the_first_use_nor_by_a_check(store: SqliteStore, path: Path) -> None:
@@ -128,3 +138,36 @@ async def test_a_known_document_is_present_even_if_its_content_differs(store: Sq
     other = Documents([INDEX], ["a"], [b'{"other":1}'])
     assert await store.write(other) == {0: Verdict(Outcome.PRESENT)}
     assert await store.read([INDEX], ["a"]) == events("a").bodies
+
+
+async def test_an_id_is_taken_within_its_topic_and_month_alone(store: SqliteStore) -> None:
+    indices = [INDEX, "memory_monitoring-2026.11", "training_log-2026.12"]
+    documents = Documents(indices, ["a"] * 3, [b'{"n":1}', b'{"n":2}', b'{"n":3}'])
+    assert await store.write(documents) == {}
+    assert list(await store.write(documents)) == [0, 1, 2]
+    assert await store.read(indices, documents.ids) == documents.bodies
+    assert await store.read(["memory_monitoring-2026.12"], ["a"]) == [None]
+
+
+async def test_a_file_of_version_1_keeps_its_documents_and_positions(store: SqliteStore, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    bodies = [b'{"@timestamp":"2026-12-01T00:30:00+01:00"}', b'{"@timestamp":"2026-12-02T00:00:00Z"}', b'{"a":1}']
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(VERSION_1)
+        rows = [(7 + row, f"id-{row}", "training_log", body.decode()) for row, body in enumerate(bodies)]
+        connection.executemany("INSERT INTO events (position, event_id, topic, document) VALUES (?, ?, ?, ?)", rows)
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    assert await store.check() == f"SQLite {sqlite3.sqlite_version} at {path}"
+    indices = [INDEX, "training_log-2026.12"]
+    assert await store.read(indices, ["id-0", "id-1"]) == bodies[:2]
+    assert list(await store.write(Documents(indices, ["id-0", "id-1"], bodies[:2]))) == [0, 1]
+    assert await store.write(Documents([INDEX], ["id-3"], [bodies[0]])) == {}
+    with reader(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (USER_VERSION,)
+        assert connection.execute("SELECT position, event_id, month FROM events ORDER BY position").fetchall() == [
+            (7, "id-0", "2026.11"),
+            (8, "id-1", "2026.12"),
+            (9, "id-2", ""),
+            (10, "id-3", "2026.11"),
+        ]

@@ -10,7 +10,14 @@ from contextlib import asynccontextmanager
 import anyio
 from aiokafka import AIOKafkaProducer
 
-from borgcore.eventlog.kafka.client import address_of, client_options, connect_options, ensure_topics, log_error, named_errors
+from borgcore.eventlog.kafka.client import (
+    address_of,
+    client_options,
+    connect_options,
+    ensure_topics,
+    log_error,
+    named_errors,
+)
 from borgcore.eventlog.kafka.closing import close_producer
 from borgcore.eventlog.kafka.limits import (
     REQUEST_BYTES,
