@@ -14,9 +14,21 @@ from borgcore.settings.sections import EventsSettings
 
 REQUEST_BYTES = 1 << 24  # our own limit; Kafka applies its own to the compressed size
 _SETTING = "max.message.bytes"
+
+
+class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
+    """A record does not fit its topic, such as one without a key in a compacted topic; aiokafka lacks this error."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "This record has failed the validation on the broker and hence will be rejected."
+
+
+errors.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _REFUSALS = (
     *_TOO_LARGE,
+    InvalidRecordError,
     errors.InvalidTimestampError,
     errors.InvalidTopicError,
     errors.PolicyViolationError,
@@ -49,7 +61,7 @@ def refuse(topic: str, event: Outgoing, error: BaseException, limit_bytes: int |
     """Return why Kafka refused a batch with this event alone."""
     name = type(error).__name__
     if not is_too_large(error):
-        return Refusal(f"the topic {topic} refused it: {' '.join(str(error).split())}")
+        return Refusal(f"the topic {topic} refused it: {' '.join(str(error).split())} ({name})")
     batch = DefaultRecordBatchBuilder(2, DefaultRecordBatch.CODEC_ZSTD, 0, -1, -1, 0, 0)
     batch.append(0, None, event.key, event.value, [])
     expected = "more than it takes" if limit_bytes is None else f"it takes at most {limit_bytes} ({_SETTING})"

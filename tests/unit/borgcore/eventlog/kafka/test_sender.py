@@ -1,12 +1,20 @@
 import asyncio
+import sys
 from collections.abc import Iterable
 
 import anyio
 import pytest
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    InvalidTopicError,
+    KafkaConnectionError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+)
 
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka import sender as kafka_sender
+from borgcore.eventlog.kafka.limits import InvalidRecordError
 from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import EventsRefusedError, Outgoing
 from borgcore.settings.sections import EventsSettings
@@ -128,3 +136,20 @@ async def test_an_outage_while_events_are_sent_alone_is_no_refusal(producers: li
     assert not isinstance(caught.value, EventsRefusedError)
     assert len(producers) == 2
     assert all(producer.ended for producer in producers)
+
+
+@pytest.mark.parametrize(
+    "refusal", [InvalidRecordError, InvalidTimestampError, InvalidTopicError, PolicyViolationError]
+)
+async def test_every_refusal_of_a_record_costs_that_record_alone(
+    producers: list[FakeProducer], monkeypatch: pytest.MonkeyPatch, refusal: type[Exception]
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "MessageSizeTooLargeError", refusal)
+    sender = KafkaSender(EventsSettings(url="kafka://127.0.0.1:9"))
+    with anyio.fail_after(HANG_S), pytest.raises(EventsRefusedError) as caught:
+        await sender.send([*batch(b"before"), *batch(LARGE)[:1]])
+    await sender.close()
+    assert list(caught.value.refusals) == [3]
+    assert refusal.__name__ in caught.value.refusals[3].reason
+    assert caught.value.refusals[3].limit_bytes is None
+    assert len(producers) == 2
