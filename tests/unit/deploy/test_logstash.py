@@ -2,10 +2,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from logstash_pipeline_parser import Pipeline
 
+from borgcore.eventlog.protocol import Chunk, Partition
 from borgcore.events.topics import DEAD_LETTER, TOPICS
+from borglogshipper.pipeline.record import RecordBatch, RecordReader
 
 TEXT = (Path(__file__).parents[3] / "deploy" / "logstash" / "logstash.conf").read_text()
 
@@ -56,6 +59,42 @@ def test_documents_are_created_under_the_logshippers_ids_and_indices() -> None:
     place = "%{[@metadata][kafka][topic]}-%{[@metadata][kafka][partition]}-%{[@metadata][kafka][offset]}"
     assert f'"[@metadata][id]" => "{place}"' in TEXT
     assert 'decorate_events => "basic"' in TEXT
+
+
+def logstash_id(event_id: str, place: str) -> str:
+    """What the filter makes of an event_id; Ruby's and Python's expressions differ in \\z alone here."""
+    pattern = re.search(r"if \[event_id\] =~ /(.*)/ {", TEXT)
+    steps = re.findall(r'gsub => \["\[@metadata\]\[id\]", "(.*)", "(.*)"\]', TEXT)
+    nil = re.search(r'or \[@metadata\]\[id\] == "(.*)" {', TEXT)
+    assert pattern
+    assert nil
+    assert len(steps) == 2
+    if not re.search(pattern[1].replace(r"\z", r"\Z"), event_id):
+        return place
+    found = event_id.lower()
+    for old, new in steps:
+        found = re.sub(old, new, found)
+    return place if found == nil[1] else found
+
+
+ID = "0193A1B2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
+BARE = ID.replace("-", "")
+NIL = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    "event_id",
+    [
+        *(ID, ID.upper(), ID.lower(), BARE, f"{{{ID}}}", f"{{{BARE}}}", f"urn:uuid:{ID}", f"URN:UUID:{{{BARE}}}"),
+        *(f"{{{ID}", f"{ID}}}", f"({ID})", ID[:-1], f"{ID}0", f"{ID}\n", f" {ID}", ID.replace("-", "", 1), "x", ""),
+        *(NIL, NIL.replace("-", ""), f"urn:uuid:{NIL}", f"{{{NIL}}}"),
+    ],
+)
+def test_an_event_id_gives_the_logshippers_id(event_id: str) -> None:
+    chunk = Chunk(Partition("training_log", 0), [7], [1_795_341_600_000], [orjson.dumps({"event_id": event_id})])
+    batch = RecordBatch()
+    RecordReader(1_000, 20).read(chunk, batch)
+    assert [logstash_id(event_id, "training_log-0-7")] == batch.documents.ids
 
 
 def test_nothing_but_its_own_mark_is_taken_from_a_document_and_nothing_added() -> None:
