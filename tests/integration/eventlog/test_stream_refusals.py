@@ -15,6 +15,7 @@ from borgcore.eventlog.protocol import EventsRefusedError, Outgoing
 from borgcore.eventlog.publisher import open_publisher
 from borgcore.eventlog.streams.consumer import open_stream_consumer
 from borgcore.eventlog.streams.sender import open_stream_sender
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.events.training import RunEnded
 from borgcore.run.keys import RunKeys
 from borgcore.settings.sections import EventsSettings, RedisSettings
@@ -117,3 +118,19 @@ async def test_a_server_without_memory_refuses_no_single_entry(
             await redis.config_set("maxmemory", 0)
             await sender.send(numbered(TRAINING, [1]))
     assert not isinstance(caught.value, EventsRefusedError)
+
+
+async def test_a_dead_letter_stream_that_is_no_stream_refuses_letters_by_name(
+    settings: EventsSettings, run: str, redis: Redis
+) -> None:
+    key = RunKeys(run).events(DEAD_LETTER)
+    await redis.set(key, "text")
+    with anyio.fail_after(HANG_S):
+        async with open_stream_consumer(settings, run, TOPICS, group="g", member="m") as consumer:
+            with pytest.raises(EventsRefusedError) as caught:
+                await consumer.send_dead_letters([b"one", b"two"])
+            await redis.delete(key)
+            await consumer.send_dead_letters([b"one", b"two"])
+    assert list(caught.value.refusals) == [0, 1]
+    assert f"the stream {key} refused it: WRONGTYPE" in str(caught.value)
+    assert await redis.xlen(key) == 2

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from borgcore.eventlog import publisher
 from borgcore.eventlog.protocol import EventsRefusedError, MakeTrimReport, Outgoing, Refusal
 from borgcore.eventlog.publisher import open_publisher
+from borgcore.eventlog.refused import MOST_LOGGED
 from borgcore.events.training import RunStarted
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
@@ -80,6 +81,15 @@ async def test_refused_events_are_dropped_counted_and_named_and_the_others_are_s
     [report] = [event for event in sender.sent if event["event"] == "events_dropped"]
     assert (report["dropped"], report["reason"], report["dropped_event"]) == (2, "refused", "run_started")
     assert report["first_refused"].startswith(f"run_started {logs[0]['event_id']} of {logs[0]['size_bytes']} bytes: ")
+
+
+async def test_of_many_refused_at_once_the_first_are_named_and_all_are_counted(sender: NarrowSender) -> None:
+    opened, logs = await publish(*(started(pid, text="x" * 1_000) for pid in range(MOST_LOGGED + 5)))
+    assert opened.dropped == MOST_LOGGED + 5
+    assert [line["event"] for line in logs] == ["event_refused"] * MOST_LOGGED + ["events_refused"]
+    assert logs[-1]["events"] == MOST_LOGGED + 5
+    [report] = [event for event in sender.sent if event["event"] == "events_dropped"]
+    assert report["dropped"] == MOST_LOGGED + 5
 
 
 async def test_a_topic_that_refuses_everything_is_no_endless_loop(sender: NarrowSender) -> None:

@@ -17,7 +17,8 @@ from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import Origin
 from tests.limits import HANG_S
 
-from .fakes import LOG, TIME_MS, FakeConsumer, FakeStore, batch_of, event_of
+from .fakes import LOG, TIME_MS, FakeConsumer, FakeStore, batch_of, chunk_of, event_of
+from .shipping import Ship, shipping
 
 NEVER = 10  # bytes, fewer than any letter has
 
@@ -111,3 +112,13 @@ async def test_the_good_records_of_a_batch_are_stored_while_its_letter_is_held(
             assert (progress.shipped, progress.batches) == (2, 0)
             consumer.most_letter_bytes = 1_000
     assert (progress.dead_letters, progress.batches) == (1, 1)
+
+
+async def test_a_shipper_that_holds_a_letter_stops_when_asked_and_commits_nothing_of_its_batch() -> None:
+    ship = Ship(grace_s=0.5)
+    ship.consumer.most_letter_bytes = NEVER
+    async with shipping(ship):
+        ship.consumer.put(chunk_of(event_of(), b"poison"))
+        await until(lambda: ship.store.kept and "dead_letter" in ship.health.faults)
+    assert ship.ended.is_set()
+    assert ship.consumer.commits == []
