@@ -232,8 +232,10 @@ class AssignedPartitions:
         if former is not None:
             self._losses.add(partition, former.end - former.expected, REPLACED)
         self.unverified.add(tp)  # nothing may be committed meanwhile
+        generation = self.generation
         await self._release([tp])
-        self.unverified.discard(tp)
+        if generation == self.generation:  # else the group has rebalanced, and the partition must be verified
+            self.unverified.discard(tp)
         if tp in consumer.assignment():
             self._positions[tp] = PartitionPosition(partition, -1, "")
             consumer.seek(tp, 0)

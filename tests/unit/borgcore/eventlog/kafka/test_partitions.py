@@ -181,3 +181,16 @@ async def test_a_rebalance_while_a_replaced_topic_is_released_leaves_the_rest_to
     await partitions.check_topic_ids(consumer, [ONE.topic])
     assert consumer.seeks[-1] == (TWO, 0)
     assert released[-1] == Partition(TWO.topic, 1)
+
+
+async def test_a_partition_assigned_again_while_it_is_released_stays_unverified() -> None:
+    async def revoked(_gone: Collection[Partition]) -> None:
+        partitions.assign([ONE])
+
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, LossCounter())
+    partitions._positions[ONE] = PartitionPosition(Partition(ONE.topic, 0), 10, "1700000000000")
+    consumer = Answering()
+    for number in (7, 8):
+        consumer.ids = {ONE.topic: number}
+        await partitions.check_topic_ids(consumer, [ONE.topic])
+    assert partitions.unverified == {ONE}
