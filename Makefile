@@ -32,6 +32,7 @@ lint: $(SYNCED) ## Check rules, format, imports, and that generated files are cu
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml $(wildcard deploy/compose*.yaml)
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	tools/check-generated.sh
 
 types: $(SYNCED) ## Run mypy, strict, on members, tests and bench

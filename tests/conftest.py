@@ -1,14 +1,9 @@
 """Real servers for the tests; they listen only on 127.0.0.1 or a unix socket."""
 
-import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
 from borgcore.settings.sections import RedisSettings
-from tests.limits import HANG_S
+from tests.redis_server import RedisServer
 from tests.valkey import ValkeyServer
 
 from .ports import free_port
@@ -45,44 +40,6 @@ def fresh_logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
-
-
-@dataclass
-class RedisServer:
-    """A redis-server process; ``start`` and ``stop`` block."""
-
-    folder: Path
-    options: dict[str, str]
-    port: int
-    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
-
-    @property
-    def connection_url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = ["redis-server", "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
-        for name, value in {"port": str(self.port), **self.options}.items():
-            command += [f"--{name}", value]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + HANG_S
-        port = int(self.options.get("tls-port", self.port))
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    pytest.fail(f"redis-server did not start: {(self.folder / 'log').read_text()[-500:]}")
-                time.sleep(0.01)
-            else:
-                return
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(HANG_S)
-            self.process = None
 
 
 @pytest.fixture
@@ -165,22 +122,6 @@ def valkey_url() -> Iterator[str]:
     server.start()
     yield server.connection_url
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A Redis 7 shared by the tests that need no special configuration."""
-    if address := os.environ.get("TEST_BORG_REDIS"):
-        yield f"redis://{address}"
-        return
-    if shutil.which("redis-server") is None:
-        pytest.skip("no Redis: set TEST_BORG_REDIS to the host:port of a Redis >= 7, or put redis-server on PATH")
-    folder = Path(tempfile.mkdtemp(prefix="borg-redis-"))
-    server = RedisServer(folder, {"appendonly": "yes"}, free_port())
-    server.start()
-    yield server.connection_url
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["valkey", "redis"])

@@ -66,18 +66,18 @@ async def test_missing_topics_that_cannot_be_created_are_reported(kafka: EventsS
 
 @pytest.fixture
 async def guarded(
-    private_kafka: ScriptedServer, kafka_libs: Path, unused_port: int
+    scripted_kafka: ScriptedServer, kafka_libs: Path, unused_port: int
 ) -> AsyncIterator[tuple[EventsSettings, EventsSettings]]:
     """A Kafka with access control: who may do everything, and who may do nothing."""
-    folder, port = private_kafka.folder, unused_port
-    await to_thread.run_sync(private_kafka.stop)
-    listeners = f"PLAINTEXT://{private_kafka.address},SASL_PLAINTEXT://127.0.0.1:{port}"
-    controller = f"CONTROLLER://127.0.0.1:{private_kafka.environment['KAFKA_CONTROLLER_PORT']}"
+    folder, port = scripted_kafka.folder, unused_port
+    await to_thread.run_sync(scripted_kafka.stop)
+    listeners = f"PLAINTEXT://{scripted_kafka.address},SASL_PLAINTEXT://127.0.0.1:{port}"
+    controller = f"CONTROLLER://127.0.0.1:{scripted_kafka.environment['KAFKA_CONTROLLER_PORT']}"
     properties = (folder / "server.properties").read_text() + (
         f"listeners={listeners},{controller}\nadvertised.listeners={listeners}\n"
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n"
     )
-    anybody = EventsSettings(url=f"kafka://{private_kafka.address}")
+    anybody = EventsSettings(url=f"kafka://{scripted_kafka.address}")
     user = EventsSettings(url=f"kafka://127.0.0.1:{port}", user="test", password=SecretStr("test-secret"), sasl="PLAIN")
     async with run_broker(folder, kafka_libs, properties, anybody):
         yield anybody, user

@@ -70,19 +70,19 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_logged_once(pr
 
 
 async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
-    private_kafka: Any, kafka_libs: Path, tmp_path: Path
+    scripted_kafka: Any, kafka_libs: Path, tmp_path: Path
 ) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     stranger.cert_pem.write_to_path(tmp_path / "stranger.pem")
-    await to_thread.run_sync(private_kafka.stop)
+    await to_thread.run_sync(scripted_kafka.stop)
     certificate = authority.issue_cert("127.0.0.1")
-    properties = await to_thread.run_sync(_speak_tls, private_kafka.folder, certificate, tmp_path / "ca.pem")
+    properties = await to_thread.run_sync(_speak_tls, scripted_kafka.folder, certificate, tmp_path / "ca.pem")
     settings = EventsSettings(
-        url=f"kafka+ssl://{private_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
+        url=f"kafka+ssl://{scripted_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
     )
-    async with run_broker(private_kafka.folder, kafka_libs, properties, settings):
-        assert (await check_kafka(settings, None)).startswith(f"Kafka at {private_kafka.address}, 1 broker, version ")
+    async with run_broker(scripted_kafka.folder, kafka_libs, properties, settings):
+        assert (await check_kafka(settings, None)).startswith(f"Kafka at {scripted_kafka.address}, 1 broker, version ")
         async with open_kafka_sender(settings) as sender, join(settings) as consumer:
             await sender.send(events(3, keys=1))
             assert await Reader(consumer).read(3) == [event.value for event in events(3, keys=1)]
