@@ -1,5 +1,6 @@
 """Real servers for the tests; they listen only on 127.0.0.1 or a unix socket."""
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -19,7 +20,9 @@ from tests.valkey import ValkeyServer
 
 from .ports import free_port
 
-pytest_plugins = ["tests.named_servers"]
+pytest_plugins = ["tests.scripted_servers", "tests.named_servers"]
+# One thread for torch, as the agent has by default: several wait actively for each other, slowly on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 OURS = ["borgcore", "borgagent", "borgcli", "borglogshipper", "borgmonitor", "borgsetup"]
 
 # Hypothesis's own limits, 200 ms for an example, say how fast the machine is; a test's time limit bounds it.

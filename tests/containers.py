@@ -5,6 +5,7 @@ import gc
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -35,9 +36,21 @@ scram='[name={KAFKA_USER},password={KAFKA_PASSWORD}]'
 exec java -Xms128m -Xmx512m -XX:+UseSerialGC -cp '/opt/kafka/libs/*' kafka.Kafka /tmp/server.properties
 """
 
-testcontainers_config.ryuk_disabled = (
-    True  # `reaper` needs no image, no open port and not Docker's socket in a container
+
+def ask_kafka(api: int, version: int, asked: bytes, answer: bytes) -> tuple[bytes, bytes]:
+    """Return a request, number 7, and its answer, without waiting time."""
+    request = struct.pack(">hhih", api, version, 7, -1) + asked
+    return struct.pack(">i", len(request)) + request, struct.pack(">ii", 7, 0) + answer
+
+
+# A group's coordinator first makes the topic of offsets, then loads it: its one partition is that of all groups.
+KAFKA_QUESTIONS = (
+    ask_kafka(10, 1, struct.pack(">h4sb", 4, b"none", 0), struct.pack(">h", 0)),  # who coordinates group none?
+    ask_kafka(15, 3, struct.pack(">ih4sb", 1, 4, b"none", 0), struct.pack(">ih", 1, 0)),  # how is it?
 )
+
+# Its own reaper would need an image, an open port, and Docker's socket in a container.
+testcontainers_config.ryuk_disabled = True
 REAPER = """
 import sys
 sys.stdin.read()  # ends when pytest does
@@ -84,10 +97,8 @@ class ContainedServer:
 
     container: DockerContainer
     port: int
-    question: bytes
-    """What to send to the port until the server is up."""
-    answer: bytes
-    """What it then answers, among others."""
+    questions: Sequence[tuple[bytes, bytes]]
+    """What to send to the port, one after the other, and what the answer contains once the server is up."""
 
     @property
     def address(self) -> str:
@@ -100,20 +111,21 @@ class ContainedServer:
             self.container.get_wrapped_container().start()
         started = self.container.get_wrapped_container()
         deadline = time.monotonic() + SCRIPT_S
-        while self.answer not in self._ask():
-            started.reload()
-            if started.status != "running" or time.monotonic() > deadline:
-                pytest.fail(f"{self.container.image} is {started.status}, not up: {started.logs(tail=20).decode()}")
-            time.sleep(0.1)
+        for question, answer in self.questions:
+            while answer not in self._ask(question):
+                started.reload()
+                if started.status != "running" or time.monotonic() > deadline:
+                    pytest.fail(f"{self.container.image} is {started.status}, not up: {started.logs(tail=20).decode()}")
+                time.sleep(0.1)
 
     def kill(self) -> None:
         self.container.get_wrapped_container().kill()
         self.container.wait()
 
-    def _ask(self) -> bytes:
+    def _ask(self, question: bytes) -> bytes:
         """Ask on the port, which Docker opens before the server does."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), HANG_S) as connection:
-            connection.sendall(self.question)
+            connection.sendall(question)
             return connection.recv(1_000)
         return b""
 
@@ -126,8 +138,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     *,
-    question: bytes,
-    answer: bytes,
+    questions: Sequence[tuple[bytes, bytes]],
 ) -> Iterator[ContainedServer]:
     """Run a server until it answers; ``ports`` says which port of 127.0.0.1 leads to which in the container."""
     container = DockerContainer(image_of(service)).with_envs(**environment or {})
@@ -138,7 +149,7 @@ def running(
     for path, text in (files or {}).items():
         container.with_copy_into_container(text.encode(), path)
     try:
-        server = ContainedServer(container, next(iter(ports)), question, answer)
+        server = ContainedServer(container, next(iter(ports)), questions)
         server.start()
         yield server
     finally:
@@ -158,7 +169,7 @@ def removing_containers() -> Iterator[None]:
 @contextlib.contextmanager
 def run_redis() -> Iterator[ContainedServer]:
     command = ["redis-server", "--appendonly", "yes", "--save", "", "--protected-mode", "no"]
-    with running("redis", {free_port(): 6379}, command, question=b"PING\r\n", answer=b"+PONG") as server:
+    with running("redis", {free_port(): 6379}, command, questions=[(b"PING\r\n", b"+PONG")]) as server:
         yield server
 
 
@@ -173,7 +184,7 @@ def run_elasticsearch() -> Iterator[ContainedServer]:
     }
     question = b"GET /_cluster/health?wait_for_status=yellow&timeout=1s HTTP/1.0\r\n\r\n"
     ports = {free_port(): 9200}
-    with running("elasticsearch", ports, environment=environment, question=question, answer=b" 200 OK") as server:
+    with running("elasticsearch", ports, environment=environment, questions=[(question, b" 200 OK")]) as server:
         yield server
 
 
@@ -182,9 +193,7 @@ def run_kafka(sasl_port: int) -> Iterator[ContainedServer]:
     """Run a Kafka without TLS, on ``sasl_port`` with SASL: PLAIN and SCRAM."""
     port = free_port()
     properties = PROPERTIES.read_text().format(port=port, sasl_port=sasl_port, user=KAFKA_USER, password=KAFKA_PASSWORD)
-    ask_versions = bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255])  # request 18, version 0, number 7, no name
-    versions = bytes([0, 0, 0, 7, 0, 0])  # number 7, no error
     ports, files = {port: 9092, sasl_port: 9094}, {"/tmp/server.properties": properties}  # noqa: S108  # in the container
     command = ["bash", "-euc", KAFKA_START]
-    with running("kafka", ports, command, files=files, question=ask_versions, answer=versions) as server:
+    with running("kafka", ports, command, files=files, questions=KAFKA_QUESTIONS) as server:
         yield server

@@ -1,13 +1,8 @@
 """Redis, Kafka and Elasticsearch for tests: named by the environment, else in Docker; without both their tests skip."""
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +20,11 @@ from tests.containers import (
     run_redis,
     why_missing,
 )
-from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S, SCRIPT_S
+from tests.limits import LONG_TEST_TIMEOUT_S
 from tests.redis_server import RedisServer
+from tests.scripted_servers import ScriptedServer, run_script
 
 from .ports import free_port
-
-
-def server_from(variable: str, what: str) -> str:
-    """Return the server that a variable names, or skip the test."""
-    found = os.environ.get(variable)
-    if not found:
-        pytest.skip(f"no {what}: set {variable}")
-    return found
 
 
 @dataclass(frozen=True)
@@ -146,107 +134,27 @@ def kafka_sasl(request: pytest.FixtureRequest) -> tuple[str, str, SecretStr]:
     return address, KAFKA_USER, SecretStr(KAFKA_PASSWORD)
 
 
-@dataclass
-class ScriptedServer:
-    """A server that one test owns, run by a script; its calls block."""
-
-    script: str
-    folder: Path
-    port: int
-    pid_file: Path
-    environment: dict[str, str]
-    """Variables for the script."""
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._call("start")
-
-    def stop(self) -> None:
-        self._call("stop")
-
-    def kill(self) -> None:
-        os.kill(int(self.pid_file.read_text()), signal.SIGKILL)
-        deadline = time.monotonic() + HANG_S
-        with contextlib.suppress(ConnectionRefusedError):
-            while time.monotonic() < deadline:  # until its port is free again
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                time.sleep(0.01)
-
-    def _call(self, *arguments: str) -> None:
-        environment = os.environ | self.environment
-        with (self.folder / "script.log").open("ab") as log:
-            done = subprocess.run(
-                [self.script, *arguments], check=False, env=environment, stdout=log, stderr=log, timeout=SCRIPT_S
-            )
-        if done.returncode:
-            pytest.fail(f"{self.script}: {(self.folder / 'script.log').read_text()[-500:]}")
-
-
 @pytest.fixture(scope="session")
-def kafka_libs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kafka's jars: the folder that TEST_BORG_KAFKA_LIBS names, or a download shared by all tests."""
-    script = server_from("TEST_BORG_KAFKA_SCRIPT", "Kafka to kill and restart (a script with start, stop and fetch)")
-    if named := os.environ.get("TEST_BORG_KAFKA_LIBS"):
-        return Path(named)
-    folder = tmp_path_factory.mktemp("kafka")
-    subprocess.run([script, "fetch"], env=os.environ | {"KAFKA_HOME_DIR": str(folder)}, check=True, timeout=SCRIPT_S)
-    return next(folder.glob("libs-*"))
-
-
-@pytest.fixture
-def scripted_kafka(kafka_libs: Path, tmp_path: Path) -> Iterator[ScriptedServer]:
-    """A Kafka that the test may kill and restart, also with other properties."""
-    folder = tmp_path / "kafka"
-    folder.mkdir()
-    (folder / kafka_libs.name).symlink_to(kafka_libs)
-    port = free_port()
-    own = {"KAFKA_HOME_DIR": str(folder), "KAFKA_PORT": str(port), "KAFKA_SASL_PORT": ""}
-    own |= {"KAFKA_CONTROLLER_PORT": str(free_port()), "KAFKA_XMX": "256m"}
-    server = ScriptedServer(os.environ["TEST_BORG_KAFKA_SCRIPT"], folder, port, folder / "kafka.pid", own)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder / "data", ignore_errors=True)
-
-
-@pytest.fixture
-def private_kafka(request: pytest.FixtureRequest) -> Iterator[ScriptedServer | ContainedServer]:
-    """A Kafka that the test may kill and restart."""
+def mortal_kafka(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ScriptedServer | ContainedServer]:
+    """The Kafka that tests kill, one after the other."""
     private = SERVERS["private_kafka"]
     if private.named:
-        yield request.getfixturevalue("scripted_kafka")
+        libs = request.getfixturevalue("kafka_libs")
+        with run_script(libs, tmp_path_factory.mktemp("mortal-kafka")) as scripted:
+            yield scripted
         return
     private.expect_docker(request)
-    with run_kafka(free_port()) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def elasticsearch_distribution() -> Iterator[Path]:
-    """Elasticsearch's distribution, fetched once for all tests."""
-    script = server_from(
-        "TEST_BORG_ELASTICSEARCH_SCRIPT", "Elasticsearch to kill and restart (a script with start, stop and fetch)"
-    )
-    with _public_folder() as folder:
-        subprocess.run([script, "fetch"], env=os.environ | {"ES_STATE_DIR": str(folder)}, check=True, timeout=SCRIPT_S)
-        yield next(folder.glob("elasticsearch-*"))
+    with run_kafka(free_port()) as contained:
+        yield contained
 
 
 @pytest.fixture
-def scripted_elasticsearch(elasticsearch_distribution: Path) -> Iterator[ScriptedServer]:
-    """An Elasticsearch that the test may kill and restart."""
-    with _public_folder() as folder:
-        (folder / elasticsearch_distribution.name).symlink_to(elasticsearch_distribution)
-        port = free_port()
-        own = {"ES_STATE_DIR": str(folder), "ES_PORT": str(port), "ES_TRANSPORT_PORT": str(free_port())}
-        script = os.environ["TEST_BORG_ELASTICSEARCH_SCRIPT"]
-        server = ScriptedServer(script, folder, port, folder / "run" / "es.pid", own)
-        server.start()
-        yield server
-        server.stop()
+def private_kafka(mortal_kafka: ScriptedServer | ContainedServer) -> ScriptedServer | ContainedServer:
+    """A Kafka that the test may kill and restart, and only it uses meanwhile; each test prefixes its topics."""
+    mortal_kafka.start()  # the last test may have left it dead
+    return mortal_kafka
 
 
 @pytest.fixture
@@ -259,17 +167,6 @@ def private_elasticsearch(request: pytest.FixtureRequest) -> Iterator[ScriptedSe
     private.expect_docker(request)
     with run_elasticsearch() as server:
         yield server
-
-
-@contextlib.contextmanager
-def _public_folder() -> Iterator[Path]:
-    """Create a folder that other users may enter: Elasticsearch refuses to run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="borg-elasticsearch-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,11 @@ def events(count: int, name: str = "event", keys: int = 5, topic: str = "trainin
 
 
 def join(
-    settings: EventsSettings, topics: Sequence[str] = TOPICS, member: str = "one", revoked: Revoked = ignore
+    settings: EventsSettings,
+    topics: Sequence[str] = TOPICS,
+    member: str = "one",
+    revoked: Revoked = ignore,
+    group: str = "group",
 ) -> AbstractAsyncContextManager[Consumer]:
-    """Open a consumer in the test's one group."""
-    return open_kafka_consumer(settings, topics, group=f"{settings.prefix}group", member=member, revoked=revoked)
+    """Open a consumer in a group of the test's own."""
+    return open_kafka_consumer(settings, topics, group=f"{settings.prefix}{group}", member=member, revoked=revoked)

@@ -16,7 +16,7 @@ from borgcore.eventlog.kafka.client import ensure_topics, open_admin
 from borgcore.eventlog.open import check_log
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
-from tests.named_servers import ScriptedServer
+from tests.scripted_servers import ScriptedServer
 
 from .broker import run_broker
 

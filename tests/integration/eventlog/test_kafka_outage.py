@@ -1,5 +1,6 @@
 """A Kafka that is killed and comes back, and one that speaks nothing but TLS."""
 
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 
 
 async def test_a_killed_broker_costs_no_acknowledged_event_and_is_logged_once(private_kafka: Any) -> None:
-    settings = EventsSettings(url=f"kafka://{private_kafka.address}", prefix="test.", timeout_s=2.0)
+    prefix = f"t{uuid.uuid4().hex[:12]}."
+    settings = EventsSettings(url=f"kafka://{private_kafka.address}", prefix=prefix, timeout_s=2.0)
     acknowledged: list[bytes] = []
     with capture_logs() as logs:
         async with open_kafka_sender(settings) as sender, join(settings) as consumer:
