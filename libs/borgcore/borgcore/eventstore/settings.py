@@ -1,6 +1,7 @@
 """How to reach the event store."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, SecretStr
 
@@ -9,6 +10,8 @@ from borgcore.settings.sections import Section
 
 class StoreSettings(Section):
     """The event store."""
+
+    login: ClassVar[frozenset[str]] = frozenset({"user", "password", "api_key", "ca_file"})
 
     url: str | None = Field(None, repr=False)
     """https://host:port or http://host:port (Elasticsearch), or sqlite:///path;

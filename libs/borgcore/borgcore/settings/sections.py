@@ -1,12 +1,16 @@
 """Sections: groups of settings. Two of them, for the servers of every service, are also its flat settings."""
 
+import re
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, PrivateAttr, SecretStr
 
 from borgcore.settings.addresses import read_address
+from borgcore.settings.reload import LoginSource
 
+_strip_login = partial(re.compile(r"(?<=//)[^/]*@").sub, "", count=1)
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -16,12 +20,55 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     internal: ClassVar[frozenset[str]] = frozenset()
     """Fields that users cannot set."""
+    login: ClassVar[frozenset[str]] = frozenset()
+    """Fields that :meth:`read_again` replaces."""
+
+    _source: LoginSource | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> LoginSource | None:
+        """Where the login comes from; None if it cannot change."""
+        return self._source
+
+    def bind(self, source: LoginSource | None) -> Self:
+        """Return a copy whose login comes from ``source``."""
+        copy = self.model_copy()
+        copy._source = source  # noqa: SLF001  # our own class
+        return copy
+
+    @property
+    def newest(self) -> Self:
+        """These settings with the login as last read."""
+        if self._source is None:
+            return self
+        found = self._source.newest
+        update = {name: getattr(found, name) for name in self.login}
+        if "url" in update and _strip_login(update["url"]) != _strip_login(self.__dict__["url"]):
+            del update["url"]  # no other server without a restart
+        return self.model_copy(update=update)
+
+    async def read_again(self) -> Self:
+        """Read the files of the login again and return :attr:`newest`; wrong files change nothing."""
+        if self._source is not None:
+            await self._source.read_again()
+        return self.newest
+
+    @property
+    def read_again_note(self) -> str:
+        """What an error about a refused login adds; empty if the login cannot change."""
+        if self._source is None:
+            return ""
+        problem = self._source.files.problem
+        if problem is not None:
+            return f"; its files could not be read again: {problem.removesuffix('; nothing was started')}"
+        return "; its files are read again at each try"
 
 
 class RedisSettings(Section):
     """How to reach the Redis or Valkey server that holds the run."""
 
     internal: ClassVar[frozenset[str]] = frozenset({"connect_timeout_s"})
+    login: ClassVar[frozenset[str]] = frozenset({"url", "password", "ca_file"})
 
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""
@@ -51,6 +98,7 @@ class EventsSettings(Section):
     """How to reach the event log, and how many events to keep while it is unavailable."""
 
     internal: ClassVar[frozenset[str]] = frozenset({"timeout_s", "outage_s"})  # taken from the settings of Redis
+    login: ClassVar[frozenset[str]] = frozenset({"url", "user", "password", "sasl", "ca_file"})
 
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """kafka://host:port[,host:port…], kafka+ssl:// (TLS), or redis://, rediss://, unix:// for Redis Streams."""

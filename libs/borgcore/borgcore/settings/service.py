@@ -1,5 +1,7 @@
 """Settings: command line over environment over secret files over TOML file over defaults; read once, then frozen.
 
+Logins alone are read again, see :mod:`borgcore.settings.reload`.
+
 Only the top class of a service is a :class:`ServiceSettings`. Nested groups are plain
 :class:`~borgcore.settings.sections.Section` classes, because a nested BaseSettings would read bare names such as
 ``CAPACITY`` from the environment.
@@ -8,10 +10,12 @@ Only the top class of a service is a :class:`ServiceSettings`. Nested groups are
 import difflib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, Field, PositiveFloat, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, Field, PositiveFloat, PrivateAttr, StringConstraints, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -21,6 +25,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from borgcore.errors import SettingsError
+from borgcore.settings.reload import LoginSource, SettingsFiles
 from borgcore.settings.sections import EventsSettings, RedisSettings, Section
 from borgcore.settings.setting_errors import describe_error, describe_option, section_of
 from borgcore.settings.sources import SecretFiles, TomlFile, Variables
@@ -88,10 +93,13 @@ class SharedSettings(BaseSettings):
     grace_s: PositiveFloat = 10.0
     """How long a stopping service may drain before it is cut off, seconds."""
 
+    _source: LoginSource | None = PrivateAttr(None)
+
     @property
     def redis(self) -> RedisSettings:
         """The connection to Redis, as one section."""
-        return RedisSettings(**self._flat("redis", RedisSettings))
+        section = RedisSettings(**self._flat("redis", RedisSettings))
+        return section.bind(self._login_source(lambda settings: settings.redis))
 
     @property
     def events(self) -> EventsSettings:
@@ -99,7 +107,11 @@ class SharedSettings(BaseSettings):
         redis, given = self.redis, self._flat("events", EventsSettings)
         if self.events_url is None:
             given |= {"url": redis.url, "user": redis.user, "password": redis.password, "ca_file": redis.ca_file}
-        return EventsSettings(**given, timeout_s=redis.timeout_s, outage_s=redis.outage_s)
+        section = EventsSettings(**given, timeout_s=redis.timeout_s, outage_s=redis.outage_s)
+        return section.bind(self._login_source(lambda settings: settings.events))
+
+    def _login_source(self, select: Callable[[Any], Any]) -> LoginSource | None:
+        return None if self._source is None else self._source.convert(select)
 
     def _flat(self, prefix: str, section: type[Section]) -> dict[str, Any]:
         return {name: getattr(self, f"{prefix}_{name}") for name in _settings_of(section)}
@@ -117,11 +129,31 @@ class ServiceSettings(SharedSettings):
 
     @classmethod
     def load(cls, arguments: Sequence[str]) -> Self:
-        """Read the settings once; ``arguments`` is the command line without the program.
+        """Read the settings; ``arguments`` is the command line without the program.
 
         Raises:
             SettingsError: a value is wrong or a name unknown; the one-line text names what was found and expected.
         """
+        found = cls._read(arguments)
+        files = SettingsFiles(partial(cls._read, arguments), found, found.config, found.secrets_dir)
+        if not files.exist:
+            return found
+        sections = {name: value for name in cls.model_fields if isinstance(value := getattr(found, name), Section)}
+        settings = found.model_copy(
+            update={name: section.bind(LoginSource(files, attrgetter(name))) for name, section in sections.items()}
+        )
+        settings._source = LoginSource(files, lambda newest: newest)  # noqa: SLF001  # our own class
+        return settings
+
+    async def read_again(self) -> Self:
+        """Return these settings with what their files hold now; wrong files change nothing."""
+        if self._source is None:
+            return self
+        await self._source.read_again()
+        return cast("Self", self._source.newest)
+
+    @classmethod
+    def _read(cls, arguments: Sequence[str]) -> Self:
         cls._refuse_unknown_names(os.environ)
         try:
             return cls(_cli_prog_name=f"borg-{cls.service}", _cli_parse_args=list(arguments))

@@ -9,17 +9,18 @@ import anyio.to_thread
 import orjson
 import structlog
 from elastic_transport import ConnectionTimeout, TlsError, TransportError
-from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
+from elasticsearch import ApiError, UnsupportedProductError
 
 from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.template_changes import find_template, list_changes
 from borgcore.events.topics import TOPICS
-from borgcore.eventstore.elastic_client import make_client
+from borgcore.eventstore.elastic_client import ElasticClient
 from borgcore.eventstore.open import Address
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.answers import read_error, read_verdicts
 from borglogshipper.stores.store import (
     Documents,
+    Outcome,
     StoreBusyError,
     StoreHeldError,
     StoreRefusedError,
@@ -29,6 +30,7 @@ from borglogshipper.stores.store import (
 
 CLOSE_TIMEOUT_S = 2.0
 MAJORS = (8, 9)  # server versions with the APIs used here; the client of version 8 speaks plain JSON with both
+_UNKNOWN_LOGIN = 401
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
 _HAS_PRIVILEGES = "/_security/user/_has_privileges"
@@ -55,7 +57,7 @@ class _Heads(dict[str, bytes]):
 class ElasticStore:
     """Documents in Elasticsearch."""
 
-    def __init__(self, client: AsyncElasticsearch, address: Address, settings: StoreSettings) -> None:
+    def __init__(self, client: ElasticClient, address: Address, settings: StoreSettings) -> None:
         self._client = client
         self._address = address
         self._where = f"Elasticsearch at {address}"
@@ -116,7 +118,10 @@ class ElasticStore:
         except StoreRefusedError as error:
             await self._hold_if_all_is_refused(documents.indices[0], error)
             raise
-        return read_verdicts(answer, documents.indices, self._prefix, self._where)
+        verdicts = read_verdicts(answer, documents.indices, self._prefix, self._where)
+        if any(verdict.outcome is Outcome.HELD for verdict in verdicts.values()):  # perhaps another key may
+            await self._client.renew()
+        return verdicts
 
     async def _hold_if_all_is_refused(self, index: str, refusal: StoreRefusedError) -> None:
         """Send a request without documents: if that is refused as well, no document is the cause.
@@ -190,17 +195,21 @@ class ElasticStore:
         headers: Mapping[str, str],
         absent_status: int | None = None,
     ) -> bytes:
-        client = self._client if absent_status is None else self._client.options(ignore_status=absent_status)
         try:
-            response = await client.perform_request(method, path, body=body, headers=headers)
+            response = await self._client.perform_request(method, path, body, headers)
         except UnsupportedProductError as error:
             raise StoreHeldError(
                 f"{self._where} is not Elasticsearch: it answered {error.meta.status} without naming its product"
             ) from None
         except ApiError as error:
-            raise read_error(error.status_code, error.body, self._where) from None
+            if error.status_code == absent_status:
+                return bytes(error.body)
+            found = read_error(error.status_code, error.body, self._where)
+            if error.status_code == _UNKNOWN_LOGIN:
+                found = StoreHeldError(f"{found}{self._client.login_note}")
+            raise found from None
         except TlsError as error:
-            raise StoreHeldError(f"{self._where} cannot be trusted: {error.message}") from None
+            raise StoreHeldError(f"{self._where} cannot be trusted: {error.message}{self._client.trust_note}") from None
         except ConnectionTimeout:
             raise StoreBusyError(f"{self._where} gave no answer in time ({self._timeout_s:g} s)") from None
         except TransportError as error:
@@ -215,7 +224,7 @@ async def open_elastic(settings: StoreSettings, address: Address) -> AsyncIterat
     Raises:
         SettingsError: the certificate file is wrong.
     """
-    client = await anyio.to_thread.run_sync(make_client, settings, address)
+    client = await anyio.to_thread.run_sync(ElasticClient, settings, address)
     try:
         yield ElasticStore(client, address, settings)
     finally:
