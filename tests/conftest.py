@@ -97,8 +97,8 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 
 @pytest.fixture
-def tls_settings(start_redis: Callable[..., RedisServer], tmp_path: Path) -> RedisSettings:
-    """The settings for a Redis that accepts only TLS, with a certificate from an authority of its own."""
+def tls_server(start_redis: Callable[..., RedisServer], tmp_path: Path) -> RedisServer:
+    """A Redis that accepts only TLS, with a certificate from an authority of its own."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     files = {name: tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")}
@@ -114,8 +114,14 @@ def tls_settings(start_redis: Callable[..., RedisServer], tmp_path: Path) -> Red
         "tls-ca-cert-file": str(files["ca.pem"]),
         "tls-auth-clients": "no",
     }
-    start_redis(**options)
-    return RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=files["ca.pem"])
+    return start_redis(**options)
+
+
+@pytest.fixture
+def tls_settings(tls_server: RedisServer) -> RedisSettings:
+    """The settings for the Redis that accepts only TLS."""
+    options = tls_server.options
+    return RedisSettings(url=f"rediss://127.0.0.1:{options['tls-port']}", ca_file=Path(options["tls-ca-cert-file"]))
 
 
 @pytest.fixture(scope="session")

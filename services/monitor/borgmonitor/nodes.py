@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, RedisError, ResponseError
 
 from borgcore.connection.client import CLOSE_TIMEOUT_S
+from borgcore.connection.login import connection_options
 from borgcore.errors import CorruptDataError, SettingsError
 from borgcore.run.keys import RunKeys
 from borgcore.run.stats import STATS_REPLIES, ReplayStats, parse_stats, queue_stats
@@ -172,26 +173,17 @@ def check_settings(settings: RedisSettings) -> None:
 def _connect(settings: RedisSettings, node: str) -> Redis:
     """Make a client for one node with the user, password and TLS of the settings; it connects at its first call."""
     given, options = urlsplit(settings.url), dict[str, Any]()
-    if settings.user is not None:
-        options["username"] = settings.user
-    if settings.password is not None:
-        options["password"] = settings.password.get_secret_value()
-    if given.scheme == "rediss" and settings.ca_file is not None:
-        options["ssl_ca_certs"] = str(settings.ca_file)
-    if node == settings.address:
-        url = settings.url
-    else:
-        login = f"{given.netloc.rpartition('@')[0]}@" if "@" in given.netloc else ""
-        url = f"{'rediss' if given.scheme == 'rediss' else 'redis'}://{login}{_bracketed(node)}"
+    scheme = "rediss" if given.scheme == "rediss" else "redis"
+    url = settings.url if node == settings.address else f"{scheme}://{_bracketed(node)}"
     if not url.startswith("unix:"):
         options |= {"socket_connect_timeout": settings.connect_timeout_s, "socket_keepalive": True}
-    pool = ConnectionPool.from_url(
-        url,
+    pool = ConnectionPool(
         socket_timeout=settings.timeout_s,
         retry=Retry(NoBackoff(), 0),  # the next poll is the next try
         driver_info=None,  # else a new connection looks up redis-py's own version on disk
         protocol=2,
         **options,
+        **connection_options(settings, url),
     )
     return Redis(connection_pool=pool)
 

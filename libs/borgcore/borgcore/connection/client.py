@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError
 
 from borgcore.connection.failures import is_outage, server_error
+from borgcore.connection.login import connection_options
 from borgcore.connection.retry import Outage, retry_through_outage
 from borgcore.errors import ServerError, SettingsError
 from borgcore.settings.addresses import read_address
@@ -89,15 +90,9 @@ def make_pool(settings: RedisSettings) -> BlockingConnectionPool:
     scheme = urlsplit(settings.url).scheme
     if scheme != "unix":
         options |= {"socket_connect_timeout": settings.connect_timeout_s, "socket_keepalive": True}
-    if scheme == "rediss" and settings.ca_file is not None:
-        if not settings.ca_file.is_file():
-            raise SettingsError(f"redis ca_file: {settings.ca_file} is no file; expected a PEM certificate authority")
-        options["ssl_ca_certs"] = str(settings.ca_file)
-    if settings.user is not None:
-        options["username"] = settings.user
-    if settings.password is not None:
-        options["password"] = settings.password.get_secret_value()
-    return BlockingConnectionPool.from_url(settings.url, **options)
+    if scheme == "rediss" and settings.ca_file is not None and not settings.ca_file.is_file():
+        raise SettingsError(f"redis ca_file: {settings.ca_file} is no file; expected a PEM certificate authority")
+    return BlockingConnectionPool(**options, **connection_options(settings, settings.url))
 
 
 def _major(version: object) -> int:

@@ -24,6 +24,15 @@ from borgcore.errors import BorgError, ServerError
 _REFUSED = (AuthenticationError, AuthorizationError, AuthenticationWrongNumberOfArgsError, NoPermissionError)
 
 
+class LoginRefusedError(AuthenticationError):
+    """The server refuses a login that worked before and is read from files, so the files may be about to change."""
+
+    def __init__(self, text: str, note: str) -> None:
+        """``note`` ends the line for the user."""
+        super().__init__(text)
+        self.note = note
+
+
 def is_refusal(error: BaseException | None) -> bool:
     """Return whether the server refused us; on some paths redis-py reports a refusal as a lost connection."""
     while error is not None:
@@ -34,7 +43,9 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether trying again may help: the server is absent, slow or still loading, and did not refuse us."""
+    """Return whether trying again may help: the server is absent, slow or loading, or our login may change."""
+    if isinstance(error, LoginRefusedError):
+        return True
     return isinstance(error, RedisConnectionError | RedisTimeoutError) and not is_refusal(error)
 
 
@@ -53,6 +64,8 @@ def server_error(error: BaseException, address: str) -> ServerError:
         case _ if is_refusal(error) or "noauth" in lower:
             asked = "noauth" in lower or "required" in lower
             line = f"{where} {'asks for a password' if asked else 'refused the password'}; set BORG_REDIS_PASSWORD"
+            if isinstance(error, LoginRefusedError):
+                line += error.note
         case BusyLoadingError():
             line = f"{where} is still loading its data; try again once it has finished"
         case RedisTimeoutError() | TimeoutError():

@@ -68,7 +68,7 @@ class RedisSettings(Section):
     """How to reach the Redis or Valkey server that holds the run."""
 
     internal: ClassVar[frozenset[str]] = frozenset({"connect_timeout_s"})
-    login: ClassVar[frozenset[str]] = frozenset({"url", "password", "ca_file"})
+    login: ClassVar[frozenset[str]] = frozenset({"url", "user", "password", "ca_file"})
 
     url: str = Field("redis://127.0.0.1:6379", repr=False)
     """redis://host:port, rediss://host:port (TLS) or unix:///path/to.sock."""

@@ -46,7 +46,7 @@ def redis_settings(settings: EventsSettings) -> RedisSettings:
     except ValueError as error:
         text = str(error).replace("BORG_REDIS_PASSWORD", "BORG_EVENTS_PASSWORD")
         raise SettingsError(f"events url: {text}") from None
-    return RedisSettings(
+    server = RedisSettings(
         url=settings.url,
         user=settings.user,
         password=settings.password,
@@ -54,6 +54,7 @@ def redis_settings(settings: EventsSettings) -> RedisSettings:
         timeout_s=settings.timeout_s,
         outage_s=_AT_ONCE_S,
     )
+    return server.bind(None if settings.source is None else settings.source.convert(redis_settings))
 
 
 def log_error(error: BaseException, address: str) -> EventLogError:
