@@ -88,17 +88,21 @@ class Server:
     async def _send(
         self, method: str, path: str, body: object, upload: bytes | None, login: str | None
     ) -> tuple[int, bytes]:
-        """Return status and answer, or 0 and the reason if there is no answer."""
+        """Return status and answer, or 0 and the reason if there is no answer; reads password and authority again."""
+        settings = await self._settings.read_again()
+        trust = await to_thread.run_sync(_trust, settings)
         headers = {"kbn-xsrf": "borg-setup"}  # Kibana requires it for changes
         if body is not None:
             headers["Content-Type"] = "application/json"
-        headers["Authorization"] = self._login() if login is None else login
+        headers["Authorization"] = _login(settings) if login is None else login
         data: aiohttp.FormData | bytes | None = None if body is None else orjson.dumps(body)
         if upload is not None:
             data = aiohttp.FormData()
             data.add_field("file", upload, filename="objects.ndjson", content_type="application/ndjson")
         try:
-            async with self._session.request(method, self._url + path, data=data, headers=headers) as response:
+            async with self._session.request(
+                method, self._url + path, data=data, headers=headers, ssl=trust
+            ) as response:
                 return response.status, await _read(response.content)
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise ServerError(f"{self.name} at {self._url} cannot be trusted: {error}; this step ends") from None
@@ -111,14 +115,6 @@ class Server:
             return await self.ask("GET", "/_security/_authenticate", login=login)
         except RequestRefusedError:
             return None
-
-    def _login(self) -> str:
-        password = self._settings.elastic_password
-        if password is None:
-            raise SettingsError(
-                "elastic_password: not set; expected a file borg_setup_elastic_password; nothing was done"
-            )
-        return basic_login("elastic", password)
 
     def _refusal(self, status: int, method: str, path: str, answer: bytes) -> str:
         if status in _REFUSED:
@@ -140,6 +136,13 @@ def _error_type(answer: bytes) -> str:
         return str(orjson.loads(answer)["error"]["type"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def _login(settings: SetupSettings) -> str:
+    password = settings.elastic_password
+    if password is None:
+        raise SettingsError("elastic_password: not set; expected a file borg_setup_elastic_password; nothing was done")
+    return basic_login("elastic", password)
 
 
 def _object(answer: bytes) -> dict[str, Any]:
@@ -165,9 +168,8 @@ async def open_server(name: str, url: str, settings: SetupSettings) -> AsyncIter
     Raises:
         SettingsError: the certificate file is wrong.
     """
-    trust = await to_thread.run_sync(_trust, settings)
-    timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust), timeout=timeout) as session:
+    await to_thread.run_sync(_trust, settings)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=settings.timeout_s)) as session:
         yield Server(name, url, session, settings)
 
 
