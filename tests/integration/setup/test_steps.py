@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 import trustme
+from anyio import to_thread
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -18,6 +19,7 @@ from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.topics import TOPICS
 from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import DASHBOARD, ndjson, saved_objects
+from borgsetup.server import open_server
 from borgsetup.settings import SetupSettings
 from borgsetup.store import LOGSHIPPER, LOGSTASH, SHIPPER_KEYS, ShipperKey, prepare_store
 from tests.limits import HANG_S
@@ -194,6 +196,27 @@ async def test_a_server_with_a_certificate_of_another_authority_is_not_spoken_to
         with pytest.raises(ServerError, match="cannot be trusted"):
             await prepare_store(settings)
         assert sink.requests == []
+
+
+async def test_password_and_authority_are_read_again_before_each_request(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    server, ca_file, password = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.crt", tmp_path / "secrets"
+    old.issue_cert("127.0.0.1").configure_cert(server)
+    old.cert_pem.write_to_path(ca_file)
+    password.mkdir()
+    (password / "borg_setup_elastic_password").write_text("one")
+    options = ("store", "--ca-file", str(ca_file), "--secrets-dir", str(password))
+    settings = await to_thread.run_sync(SetupSettings.load, options)
+    async with open_sink(server) as sink:
+        sink.answers += [answered({}), answered({})]
+        async with open_server("Elasticsearch", f"https://{sink.address}", settings) as asked:
+            await asked.ask("GET", "/")
+            new.issue_cert("127.0.0.1").configure_cert(server)
+            new.cert_pem.write_to_path(ca_file)
+            (password / "borg_setup_elastic_password").write_text("two")
+            await asked.ask("GET", "/")
+        logins = [request.headers["Authorization"].removeprefix("Basic ") for request in sink.requests]
+    assert [base64.b64decode(login) for login in logins] == [b"elastic:one", b"elastic:two"]
 
 
 async def test_a_file_that_is_no_authority_is_one_line(sink: Sink, tmp_path: Path) -> None:
