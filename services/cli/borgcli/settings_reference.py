@@ -24,8 +24,8 @@ _HEAD = """\
 Written by `python -m borgcli.settings_reference` from the settings classes.
 
 A setting comes from the first of these that names it: command line, environment, secret files, TOML file, preset (the
-agent's), default. It is read once at the start. A wrong value or an unknown name ends the start with one line that says
-what was found, what is expected and the nearest name.
+agent's), default. It is read once at the start, except [logins](operations.md#new-passwords-and-certificates). A wrong
+value or an unknown name ends the start with one line that says what was found, what is expected and the nearest name.
 
 | | `learner.batch_size` of the agent | `run` of every program |
 |---|---|---|

@@ -6,8 +6,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import trustme
 from aiokafka.errors import KafkaError
 from anyio import CancelScope, to_thread
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from borgcore.eventlog.kafka.client import find_server
 from borgcore.settings.sections import EventsSettings
@@ -38,3 +45,14 @@ def _start(folder: Path, libs: Path, properties: str) -> "subprocess.Popen[bytes
     command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{libs}/*", "kafka.Kafka"]
     with (folder / "own.log").open("wb") as log:
         return subprocess.Popen([*command, str(folder / "own.properties")], stdout=log, stderr=log)
+
+
+def tls_properties(folder: Path, certificate: trustme.LeafCert, authority: Path) -> str:
+    """Return the properties of the script's broker for listeners that speak TLS; blocks."""
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    store = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    store += b"".join(part.bytes() for part in certificate.cert_chain_pems)
+    (folder / "store.pem").write_bytes(store)
+    properties = (folder / "server.properties").read_text().replace("PLAINTEXT:PLAINTEXT", "PLAINTEXT:SSL", 1)
+    properties += f"ssl.keystore.type=PEM\nssl.keystore.location={folder / 'store.pem'}\n"
+    return properties + f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"  # it speaks to itself, too

@@ -9,12 +9,6 @@ import anyio
 import pytest
 import trustme
 from anyio import to_thread
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
@@ -24,7 +18,7 @@ from borgcore.eventlog.protocol import Outgoing
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
 
-from .broker import run_broker
+from .broker import run_broker, tls_properties
 from .kafka_log import Reader, events, join
 
 pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
@@ -79,7 +73,7 @@ async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
     stranger.cert_pem.write_to_path(tmp_path / "stranger.pem")
     await to_thread.run_sync(scripted_kafka.stop)
     certificate = authority.issue_cert("127.0.0.1")
-    properties = await to_thread.run_sync(_speak_tls, scripted_kafka.folder, certificate, tmp_path / "ca.pem")
+    properties = await to_thread.run_sync(tls_properties, scripted_kafka.folder, certificate, tmp_path / "ca.pem")
     settings = EventsSettings(
         url=f"kafka+ssl://{scripted_kafka.address}", ca_file=tmp_path / "ca.pem", prefix="test.", timeout_s=5.0
     )
@@ -105,13 +99,3 @@ async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[b
             else:
                 acknowledged += [event.value for event in batch]
                 return
-
-
-def _speak_tls(folder: Path, certificate: trustme.LeafCert, authority: Path) -> str:
-    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    store = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    store += b"".join(part.bytes() for part in certificate.cert_chain_pems)
-    (folder / "store.pem").write_bytes(store)
-    properties = (folder / "server.properties").read_text().replace("PLAINTEXT:PLAINTEXT", "PLAINTEXT:SSL", 1)
-    properties += f"ssl.keystore.type=PEM\nssl.keystore.location={folder / 'store.pem'}\n"
-    return properties + f"ssl.truststore.type=PEM\nssl.truststore.location={authority}\n"  # it speaks to itself, too

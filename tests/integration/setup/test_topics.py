@@ -19,7 +19,7 @@ from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, Descri
 
 from borgcore.errors import EventLogError, SettingsError
 from borgcore.eventlog.kafka.check import check_kafka
-from borgcore.eventlog.kafka.client import client_options, open_admin, probe
+from borgcore.eventlog.kafka.client import client_options, find_server, open_admin
 from borgcore.eventlog.kafka.consumer import open_kafka_consumer
 from borgcore.eventlog.kafka.metadata import READ, WRITE, ask_group_permissions, ask_topic_permissions
 from borgcore.eventlog.kafka.sender import open_kafka_sender
@@ -146,7 +146,7 @@ async def test_the_logshipper_finds_all_that_it_needs_and_joins_its_own_group_al
 async def test_one_users_password_opens_no_others_door(kafka: DeployedKafka, user: str) -> None:
     for other in KAFKA_PASSWORDS.keys() - {user}:
         with pytest.raises(SaslAuthenticationFailed):
-            await probe(kafka.settings(other, password=kafka.passwords[user]))
+            await find_server(kafka.settings(other, password=kafka.passwords[user]))
 
 
 async def test_neither_port_takes_anyone_without_a_password(kafka: DeployedKafka) -> None:

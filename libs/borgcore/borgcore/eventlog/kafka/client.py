@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
+import structlog
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 from anyio import to_thread
@@ -21,6 +23,7 @@ from borgcore.eventlog.kafka.closing import close_admin
 from borgcore.settings.addresses import read_kafka_url
 from borgcore.settings.sections import EventsSettings
 
+_log = structlog.get_logger()
 _UNKNOWN_CREDENTIALS = (errors.SaslAuthenticationFailed, errors.AuthenticationFailedError)
 _UNKNOWN_MECHANISM = (
     errors.UnsupportedSaslMechanismError,
@@ -36,6 +39,10 @@ _SLOW = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 _RAISED = (errors.KafkaError, OSError, EOFError, UnicodeError)  # UnicodeError: an impossible host name
 
 
+class KafkaLoginRefusedError(errors.AuthenticationFailedError):  # type: ignore[misc]  # aiokafka has no types
+    """Kafka refuses a login that is read from files, so the files may be about to change; the text is their note."""
+
+
 def address_of(settings: EventsSettings) -> str:
     """Return the brokers' addresses as logs and errors show them, without secrets.
 
@@ -46,14 +53,16 @@ def address_of(settings: EventsSettings) -> str:
 
 
 async def client_options(settings: EventsSettings, timeout_s: float | None = None) -> dict[str, Any]:
-    """Return the options that all aiokafka clients share; ``timeout_s`` bounds the wait for one reply.
+    """Return the options that all aiokafka clients share, with the login as last read.
+
+    ``timeout_s`` bounds the wait for one reply.
 
     Raises:
         SettingsError: the URL, the certificate file or the credentials are wrong.
     """
     if logging.getLogger("aiokafka").level == logging.NOTSET:  # it would log every try; we log each outage once
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    url = read_kafka_url(settings.url)
+    settings, url = settings.newest, read_kafka_url(settings.url)
     options: dict[str, Any] = {
         "bootstrap_servers": [f"{host}:{port}" for host, port in url.brokers],
         "request_timeout_ms": round((timeout_s or settings.timeout_s) * 1000),
@@ -83,8 +92,13 @@ def _trust(settings: EventsSettings) -> ssl.SSLContext:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether Kafka refuses us, so that trying again does not help until someone fixes the cause."""
-    return isinstance(error, (*_UNKNOWN_CREDENTIALS, *_UNKNOWN_MECHANISM, *_FORBIDDEN))
+    """Return whether Kafka refuses us, so that trying again does not help until someone fixes the cause.
+
+    A login that may be about to change is not meant, see :class:`KafkaLoginRefusedError`.
+    """
+    return not isinstance(error, KafkaLoginRefusedError) and isinstance(
+        error, (*_UNKNOWN_CREDENTIALS, *_UNKNOWN_MECHANISM, *_FORBIDDEN)
+    )
 
 
 def log_error(error: BaseException, where: str) -> EventLogError:
@@ -93,6 +107,7 @@ def log_error(error: BaseException, where: str) -> EventLogError:
     match error:
         case _ if isinstance(error, _UNKNOWN_CREDENTIALS):
             line = f"{where} refused the user or the password; check BORG_EVENTS_USER and BORG_EVENTS_PASSWORD"
+            line += str(error) if isinstance(error, KafkaLoginRefusedError) else ""
         case _ if isinstance(error, _UNKNOWN_MECHANISM):
             line = f"{where} does not offer the SASL mechanism asked for; check BORG_EVENTS_SASL: {text}"
         case _ if isinstance(error, _FORBIDDEN):
@@ -106,6 +121,11 @@ def log_error(error: BaseException, where: str) -> EventLogError:
         case _:
             line = f"{where} answered with an error: {text}"
     return EventLogError(line)
+
+
+def file_error(error: SettingsError, where: str) -> EventLogError:
+    """Turn an error about a file that was right at the start, and may be about to be replaced, into one of the log."""
+    return EventLogError(f"{where} is not connected: {str(error).removesuffix('; nothing was started')}")
 
 
 @contextmanager
@@ -128,9 +148,41 @@ async def find_server(settings: EventsSettings) -> str:
     aiokafka's clients ask one after the other, wait for a silent one as long as for the slowest reply, and hide why
     they cannot connect.
 
+    A refused login is read again, and tried again if it has changed.
+
     Raises:
         OSError, EOFError, KafkaError: none answered within ``timeout_s``; of several causes a refusal is preferred.
+        SettingsError: the certificate file is wrong.
     """
+    used = settings.newest
+    try:
+        try:
+            return await _ask_all(used)
+        except _UNKNOWN_CREDENTIALS:
+            if (found := await settings.read_again()) == used:
+                raise
+            server = await _ask_all(found)
+            _log.info("event_log_login_renewed", address=read_kafka_url(settings.url).address)
+            return server
+    except _UNKNOWN_CREDENTIALS as error:
+        if settings.source is None:
+            raise
+        raise KafkaLoginRefusedError(settings.read_again_note) from error
+
+
+async def renew_login(client: AIOKafkaClient, settings: EventsSettings) -> None:
+    """Give a client that is in use the login and the authority as last read, for its next connections.
+
+    Raises:
+        SettingsError: the certificate file is wrong.
+    """
+    options = await client_options(settings)
+    for name in ("ssl_context", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password"):
+        if name in options:
+            setattr(client, f"_{name}", options[name])  # there is no public API
+
+
+async def _ask_all(settings: EventsSettings) -> str:
     options = await client_options(settings)
     servers = options.pop("bootstrap_servers")
     causes: dict[str, Exception] = {}
@@ -161,8 +213,8 @@ async def find_server(settings: EventsSettings) -> str:
 
 async def connect_options(settings: EventsSettings, timeout_s: float | None = None) -> dict[str, Any]:
     """Return :func:`client_options` with a server that answers; use it inside :func:`named_errors`."""
-    options = await client_options(settings, timeout_s)
-    return options | {"bootstrap_servers": [await find_server(settings)]}
+    server = await find_server(settings)  # first: it may read a new login
+    return await client_options(settings, timeout_s) | {"bootstrap_servers": [server]}
 
 
 @asynccontextmanager

@@ -97,7 +97,8 @@ class KafkaConsumer:
                 await self._flowing.wait()
                 await settled.wait()  # aiokafka would wait without limit
         self._check()
-        await self._outage.check()
+        if await self._outage.check():
+            await self._membership.renew_login()
         return []
 
     def pause(self) -> None:
@@ -129,11 +130,15 @@ class KafkaConsumer:
     async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not offsets:
             return
-        with named_errors(self._where, 2 * self._settings.timeout_s):
-            try:
-                await self._membership.consumer.commit(offsets)
-            except (CommitFailedError, IllegalStateError):  # the group rebalances
-                return
+        try:
+            with named_errors(self._where, 2 * self._settings.timeout_s):
+                try:
+                    await self._membership.consumer.commit(offsets)
+                except (CommitFailedError, IllegalStateError):  # the group rebalances
+                    return
+        except EventLogError:
+            self._outage.doubt()
+            raise
         for tp, assigned in self._partitions.positions().items():
             if tp in offsets:
                 assigned.committed = offsets[tp].offset

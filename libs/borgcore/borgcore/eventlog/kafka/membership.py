@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
-from borgcore.errors import EventLogError
-from borgcore.eventlog.kafka.client import address_of, connect_options, named_errors, open_admin
+from borgcore.errors import EventLogError, SettingsError
+from borgcore.eventlog.kafka.client import address_of, connect_options, named_errors, open_admin, renew_login
 from borgcore.eventlog.kafka.closing import close_consumer
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.settings.sections import EventsSettings
@@ -91,6 +92,11 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         if self._consumer is not None:
             await close_consumer(self._consumer)
 
+    async def renew_login(self) -> None:
+        """Use the login as last read for new connections; aiokafka opens them by itself and would use the first one."""
+        with suppress(SettingsError):  # the certificate file is being replaced
+            await renew_login(self.consumer._client, self._settings)  # noqa: SLF001  # there is no public API
+
     async def watch(self) -> None:
         """Check, once per ``CHECK_S``, whether topics were replaced and whether all partitions have an owner.
 
@@ -160,7 +166,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             with named_errors(self._where, self._settings.timeout_s):
                 async with open_admin(self._settings) as admin:
                     [reply] = await admin.describe_consumer_groups([self._group])
-        except EventLogError:  # KafkaOutage logs an outage
+        except (EventLogError, SettingsError):  # KafkaOutage logs an outage
             return "unknown", {}
         [(_, _, state, _, _, members, *_)] = reply.groups
         return state, {member_id: assignment for member_id, _, _, _, assignment in members}

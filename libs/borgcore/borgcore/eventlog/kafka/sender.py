@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 import anyio
 from aiokafka import AIOKafkaProducer
 
+from borgcore.errors import SettingsError
 from borgcore.eventlog.kafka.client import (
     address_of,
     client_options,
     connect_options,
     ensure_topics,
+    file_error,
     log_error,
     named_errors,
 )
@@ -68,6 +70,9 @@ class KafkaSender:
                 if self._producer is None:
                     self._producer = await self._connect(self._batch_bytes)
                 refusals = await self._send(self._producer, events)
+            except SettingsError as error:
+                await self.close()
+                raise file_error(error, self._where) from error
             except BaseException:  # a cancelled send leaves the producer unusable as well
                 await self.close()
                 raise
