@@ -58,15 +58,15 @@ def _accept(properties: str, port: int, user: str, password: str) -> str:
 
 
 async def test_a_new_user_and_password_in_their_files_are_used_once_the_old_ones_are_refused(
-    private_kafka: Any, kafka_libs: Path, tmp_path: Path, unused_port: int
+    scripted_kafka: Any, kafka_libs: Path, tmp_path: Path, unused_port: int
 ) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     for name, content in (("user", "borg"), ("password", "one"), ("prefix", "test.")):
         (secrets / f"borg_events_{name}").write_text(content)
     settings = await _load(secrets, f"kafka://127.0.0.1:{unused_port}")
-    await to_thread.run_sync(private_kafka.stop)
-    folder, plain = private_kafka.folder, EventsSettings(url=f"kafka://{private_kafka.address}")
+    await to_thread.run_sync(scripted_kafka.stop)
+    folder, plain = scripted_kafka.folder, EventsSettings(url=f"kafka://{scripted_kafka.address}")
     properties = (folder / "server.properties").read_text()
     async with AsyncExitStack() as stack:
         async with run_broker(folder, kafka_libs, _accept(properties, unused_port, "borg", "one"), plain):
@@ -109,12 +109,12 @@ async def test_a_password_that_stays_wrong_ends_reading_after_the_outage_and_joi
 
 
 async def test_a_certificate_of_a_new_authority_is_trusted_once_the_file_holds_it(
-    private_kafka: Any, kafka_libs: Path, tmp_path: Path
+    scripted_kafka: Any, kafka_libs: Path, tmp_path: Path
 ) -> None:
-    await to_thread.run_sync(private_kafka.stop)
-    folder, ca_file = private_kafka.folder, tmp_path / "ca.pem"
+    await to_thread.run_sync(scripted_kafka.stop)
+    folder, ca_file = scripted_kafka.folder, tmp_path / "ca.pem"
     settings = EventsSettings(
-        url=f"kafka+ssl://{private_kafka.address}", ca_file=ca_file, prefix="test.", timeout_s=10.0
+        url=f"kafka+ssl://{scripted_kafka.address}", ca_file=ca_file, prefix="test.", timeout_s=10.0
     )
     async with AsyncExitStack() as stack:
         properties = await _certify(folder, ca_file)
