@@ -9,7 +9,7 @@ from borgcli.settings_reference import PROGRAMS, Setting, list_own, list_setting
 from borgcore.settings.service import SHARED_PREFIX, ServiceSettings, SharedSettings
 
 DOCUMENT = Path(__file__).parents[3] / "docs/settings.md"
-SAMPLES = {"text": "a", "secret": "a", "path": "/a", "number": "1", "integer": "1"}
+SAMPLES = {"text": "a", "secret": "a", "path": "/a", "number": "1", "integer": "20000000"}
 every_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.service)
 
 

@@ -33,6 +33,6 @@ class StoreSettings(Section):
     replicas: int = Field(0, ge=0)
     """Replicas of each shard, set by the index templates; 0 suits a single node."""
     retention_days: PositiveFloat | None = None
-    """Delete events older than that, by their own time; by default all are kept."""
+    """Delete events of a SQLite file that are older than that, by their own time; by default all are kept."""
     retention_bytes: int | None = Field(None, ge=10_000_000)
     """Delete the oldest events of a SQLite file beyond that size, bytes; by default all are kept."""

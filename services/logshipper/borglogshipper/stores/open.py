@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from borgcore.errors import SettingsError
 from borgcore.eventstore.open import check_login, read_store_url
 from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.elastic import open_elastic
@@ -20,5 +21,10 @@ def open_store(settings: StoreSettings, url: str) -> AbstractAsyncContextManager
     place = read_store_url(url)
     if isinstance(place, Path):
         return open_sqlite(place, Retention(settings.retention_days, settings.retention_bytes))
+    if settings.retention_days is not None or settings.retention_bytes is not None:
+        raise SettingsError(
+            f"store retention_days, retention_bytes: found one with Elasticsearch at {place}, expected them with "
+            "sqlite:///path alone; let Elasticsearch delete old indices, see docs/operations.md; nothing was started"
+        )
     check_login(settings)
     return open_elastic(settings, place)

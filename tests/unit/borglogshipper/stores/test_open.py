@@ -107,3 +107,11 @@ async def test_an_invalid_certificate_file_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == (
         "store ca_file: found one beside an http:// url, expected https://; nothing was started"
     )
+
+
+@pytest.mark.parametrize("limit", [{"retention_days": 30.0}, {"retention_bytes": 10_000_000}])
+async def test_a_retention_is_refused_where_it_would_have_no_effect(tmp_path: Path, limit: dict[str, Any]) -> None:
+    async with open_store(StoreSettings(**limit), f"sqlite:///{tmp_path}/events.sqlite"):
+        pass
+    with pytest.raises(SettingsError, match="found one with Elasticsearch at 127"):
+        open_store(StoreSettings(**limit), "http://127.0.0.1:9")
