@@ -78,11 +78,12 @@ async def test_privileges_that_are_missing_are_named(scripted: Store, sink: Sink
 
 @pytest.mark.parametrize("number", ["8.0.0", "8.19.21", "9.0.0", "9.4.9"])
 async def test_what_the_check_accepts_is_prepared(scripted: Store, sink: Sink, number: str) -> None:
-    sink.answers += [version(number), NO_SECURITY, version(number), Answer(), Answer()]
+    absent = Answer(404, b"{}")
+    sink.answers += [version(number), NO_SECURITY, version(number), absent, Answer(), absent, Answer()]
     with anyio.fail_after(HANG_S):
         assert await scripted.check() == f"Elasticsearch {number} at {sink.address}, security is off"
         await scripted.prepare()
-    assert [request.method for request in sink.requests] == ["GET", "POST", "GET", "PUT", "PUT"]
+    assert [request.method for request in sink.requests] == ["GET", "POST", "GET", "GET", "PUT", "GET", "PUT"]
 
 
 @pytest.mark.parametrize("number", ["7.17.29", "10.0.0", "2.4.0"])
