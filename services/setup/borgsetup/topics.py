@@ -23,12 +23,17 @@ from borgcore.settings.addresses import is_kafka
 from borgcore.settings.sections import EventsSettings
 from borgsetup.settings import SetupSettings
 
-DESCRIBE = 8  # Kafka's AclOperation, as READ and WRITE
+DESCRIBE, DESCRIBE_CONFIGS = 8, 10  # Kafka's AclOperation, as READ and WRITE
+_READ_AND_RETENTION = (READ, DESCRIBE_CONFIGS)  # the logshipper warns before unread records are deleted
 TOPIC, GROUP = 2, 3  # Kafka's ResourceType
 TOPIC_GRANTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "agent": {"training_log": (WRITE,), "memory_monitoring": (WRITE,), DEAD_LETTER: (DESCRIBE,)},
     "monitor": {"training_log": (DESCRIBE,), "memory_monitoring": (WRITE,), DEAD_LETTER: (DESCRIBE,)},
-    "logshipper": {"training_log": (READ,), "memory_monitoring": (READ, WRITE), DEAD_LETTER: (WRITE,)},
+    "logshipper": {
+        "training_log": _READ_AND_RETENTION,
+        "memory_monitoring": (*_READ_AND_RETENTION, WRITE),
+        DEAD_LETTER: (WRITE,),
+    },
     "logstash": {"training_log": (READ,), "memory_monitoring": (READ,), DEAD_LETTER: (WRITE,)},
 }
 """User -> topic -> operations. Agents write both topics: lost events are reported in memory_monitoring."""

@@ -38,6 +38,7 @@ _INDEX_PRIVILEGES = ["create_doc", "read", "indices:admin/auto_create"]
 _CONTAINED = {"indices:admin/auto_create": "auto_configure or create_index"}  # privileges that contain an action
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 _log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ class ElasticStore:
 
     async def prepare(self) -> None:
         """Verify the version, install the index templates that no operator changed, see :meth:`.Store.prepare`."""
-        await self._check_version()
+        await self._check_version(denied_status=_FORBIDDEN)
         for topic in self._templates:
             name = f"{self._prefix}{topic}"
             wanted = index_template(topic, self._prefix, self._replicas)
@@ -84,12 +85,15 @@ class ElasticStore:
             else:
                 await self._ask("PUT", f"/_index_template/{name}", orjson.dumps(wanted))
 
-    async def _check_version(self) -> str:
+    async def _check_version(self, denied_status: int | None = None) -> str:
+        """Return the version; "" if the server answers ``denied_status``: whoever may not see it may still write."""
         try:
-            found = _parse(await self._ask("GET", "/"))
+            found = _parse(await self._ask("GET", "/", absent_status=denied_status))
+            if denied_status is not None and found.get("status") == denied_status:
+                return ""
             version = str(found["version"]["number"])
             major = int(version.partition(".")[0])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreHeldError(f"{self._where} is not Elasticsearch: its answer to GET / names no version") from None
         if major not in MAJORS:
             raise StoreHeldError(f"{self._where} is {version}, expected version {' or '.join(map(str, MAJORS))}")

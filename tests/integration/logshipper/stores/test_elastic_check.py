@@ -86,6 +86,14 @@ async def test_what_the_check_accepts_is_prepared(scripted: Store, sink: Sink, n
     assert [request.method for request in sink.requests] == ["GET", "POST", "GET", "GET", "PUT", "GET", "PUT"]
 
 
+async def test_who_may_not_see_the_version_may_still_write(scripted: Store, sink: Sink) -> None:
+    denied = Answer(403, b'{"error":{"type":"security_exception","reason":"unauthorized"},"status":403}')
+    absent = Answer(404, b"{}")
+    sink.answers += [denied, absent, Answer(), absent, Answer()]
+    with anyio.fail_after(HANG_S):
+        await scripted.prepare()
+
+
 @pytest.mark.parametrize("number", ["7.17.29", "10.0.0", "2.4.0"])
 async def test_what_the_check_holds_is_not_prepared(scripted: Store, sink: Sink, number: str) -> None:
     for ask in (scripted.check, scripted.prepare):
