@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from borgagent.dqn.learner import Learner, Tensors
+from borgagent.dqn.learner import Learner
 from borgagent.dqn.network import QNetwork
 from borgagent.dqn.presets import NetworkName
 from borgagent.dqn.settings import LearnerSettings
 from borgagent.stages.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
 from borgcore.replay import ReplaySpec
+from tests.unit.borgagent.dqn.learners import TINY, batch_of
 
-TINY = ReplaySpec("catch", 1, 10, 5, 1, 3, 0.99)
 SMALL = ReplaySpec("pong", 2, 42, 42, 3, 3, 0.99)
 NAMES: dict[ReplaySpec, NetworkName] = {TINY: "tiny", SMALL: "small"}
 
@@ -21,19 +20,6 @@ def learner_of(spec: ReplaySpec = TINY, seed: int = 0) -> Learner:
     torch.manual_seed(seed)
     network = QNetwork(NAMES[spec], spec.stack, spec.height, spec.width, spec.actions)
     return Learner(network, LearnerSettings(compile="never", target_rate=0.25), torch.device("cpu"))
-
-
-def batch_of(seed: int, spec: ReplaySpec = TINY, size: int = 8) -> Tensors:
-    rng = np.random.default_rng(seed)
-    shape = (size, spec.stack, spec.height, spec.width)
-    return (
-        torch.from_numpy(rng.integers(0, 256, shape, np.uint8)),
-        torch.from_numpy(rng.integers(0, 256, shape, np.uint8)),
-        torch.from_numpy(rng.integers(0, spec.actions, size)),
-        torch.from_numpy(rng.uniform(-1, 1, size).astype(np.float32)),
-        torch.full((size,), 0.9),
-        torch.ones(size),
-    )
 
 
 def trained(updates: int, spec: ReplaySpec = TINY) -> Learner:

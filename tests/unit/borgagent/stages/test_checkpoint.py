@@ -10,8 +10,9 @@ from borgagent.dqn.settings import LearnerSettings
 from borgagent.stages.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
 from borgcore.errors import MismatchError
 from borgcore.replay import ReplaySpec
+from tests.unit.borgagent.dqn.learners import TINY, batch_of
 
-from .learners import SMALL, TINY, batch_of, learner_of, load, names_in, same, save, trained
+from .learners import SMALL, learner_of, load, names_in, same, save, trained
 
 
 @pytest.mark.parametrize("spec", [TINY, SMALL], ids=lambda spec: spec.game)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from borgagent.stages.checkpoint import DESCRIPTION, TENSORS
+from tests.unit.borgagent.dqn.learners import batch_of
 
-from .learners import batch_of, learner_of, load, names_in, same, save, trained
+from .learners import learner_of, load, names_in, same, save, trained
 
 
 def truncate(path: Path) -> None:

@@ -21,8 +21,9 @@ from borgagent.stages.learning import Learning
 from borgcore.connection.client import open_redis
 from borgcore.replay import Transition, open_replay
 from tests.limits import HANG_S
+from tests.unit.borgagent.dqn.learners import TINY
 
-from .learners import TINY, learner_of, names_in
+from .learners import learner_of, names_in
 
 
 class HangingDisk:

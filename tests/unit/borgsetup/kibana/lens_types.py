@@ -1,12 +1,12 @@
-"""The types of Kibana 8.19's saved objects, as far as our dashboard may use them: any other attribute is an error.
+"""The types of a Lens chart in Kibana 8, as far as our dashboard may use them: any other attribute is an error.
 
-Source: Kibana 8.19's dashboard_saved_object/schema (v1, v2), and of Lens visualizations/xy/types.ts, metric/types.ts,
-datatable's and form_based's types.ts and operations/definitions; LegendConfig is in expression_xy/common/types.
+Source: in Kibana's Lens visualizations/xy/types.ts, metric/types.ts, datatable's and form_based's types.ts and
+operations/definitions; LegendConfig is in expression_xy/common/types. What was read is not pinned to a release of 8.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Query = dict[Literal["language", "query"], str]
@@ -195,141 +195,3 @@ class LensAttributes(Strict):
     visualization_type: Literal["lnsXY", "lnsMetric", "lnsDatatable"]
     references: list[Reference]
     state: LensState
-
-
-class EmbeddableConfig(Strict):
-    title: str
-    description: str
-    hide_panel_titles: bool
-    attributes: LensAttributes
-    enhancements: dict[str, Any] = Field(max_length=0)
-
-
-class GridData(Strict):
-    i: str
-    x: int
-    y: int
-    w: int
-    h: int
-
-
-class LensPanel(Strict):
-    type: Literal["lens"]
-    panel_index: str
-    grid_data: GridData
-    embeddable_config: EmbeddableConfig
-
-
-class OptionsListSort(Strict):
-    by: Literal["_key", "_count"]
-    direction: Literal["asc", "desc"]
-
-
-class OptionsListInput(Strict):
-    id: str
-    data_view_id: str
-    field_name: str
-    title: str
-    selected_options: list[str]
-    search_technique: Literal["prefix", "wildcard", "exact"]
-    sort: OptionsListSort
-
-
-class OptionsListControl(Strict):
-    type: Literal["optionsListControl"]
-    order: int
-    width: Literal["small", "medium", "large"]
-    grow: bool
-    explicit_input: OptionsListInput
-
-
-class IgnoredParentSettings(Strict):
-    ignore_filters: bool
-    ignore_query: bool
-    ignore_timerange: bool
-    ignore_validations: bool
-
-
-class ControlGroup(Strict):
-    control_style: Literal["oneLine", "twoLine"]
-    chaining_system: Literal["HIERARCHICAL", "NONE"]
-    show_apply_selections: bool
-    ignore_parent_settings_json: Json[IgnoredParentSettings]
-    panels_json: Json[dict[str, OptionsListControl]]
-
-
-class RefreshInterval(Strict):
-    pause: bool
-    value: int
-
-
-class DashboardOptions(Strict):
-    hide_panel_titles: bool
-    sync_colors: bool
-    sync_cursor: bool
-    sync_tooltips: bool
-    use_margins: bool
-
-
-class SearchSource(Strict):
-    filter: list[Any] = Field(max_length=0)
-    query: Query
-
-
-class SavedObjectMeta(Strict):
-    search_source_json: Json[SearchSource]
-
-
-class DashboardAttributes(Strict):
-    title: str
-    description: str
-    time_restore: bool
-    time_from: str
-    time_to: str
-    refresh_interval: RefreshInterval
-    panels_json: Json[list[LensPanel]]
-    options_json: Json[DashboardOptions]
-    control_group_input: ControlGroup
-    kibana_saved_object_meta: SavedObjectMeta
-
-
-class LookupEntry(Strict):
-    key: str
-    value: str
-
-
-class StaticLookup(Strict):
-    lookup_entries: list[LookupEntry]
-
-
-class FieldFormat(Strict):
-    id: Literal["static_lookup"]
-    params: StaticLookup
-
-
-class DataViewAttributes(Strict):
-    title: str
-    name: str
-    time_field_name: str
-    allow_no_index: bool
-    field_format_map: Json[dict[str, FieldFormat]]
-
-
-class SavedObject(Strict):
-    id: str
-    references: list[Reference]
-    core_migration_version: str
-    type_migration_version: str
-
-
-class DashboardObject(SavedObject):
-    type: Literal["dashboard"]
-    attributes: DashboardAttributes
-
-
-class DataViewObject(SavedObject):
-    type: Literal["index-pattern"]
-    attributes: DataViewAttributes
-
-
-AnySavedObject = Annotated[DashboardObject | DataViewObject, Field(discriminator="type")]

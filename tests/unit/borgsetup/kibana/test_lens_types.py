@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from .lens_types import AnySavedObject, DashboardObject, DataViewObject, LensPanel, XYState
+from .dashboard_types import AnySavedObject, DashboardObject, DataViewObject, LensPanel
+from .lens_types import XYState
 from .saved import DASHBOARD, FILE, PANELS
 
 OBJECT: TypeAdapter[DashboardObject | DataViewObject] = TypeAdapter(AnySavedObject)
