@@ -215,7 +215,7 @@ def _read(place: Path) -> tuple[Checkpoint, dict[str, Tensor]] | None:
         data = _read_bytes(place / TENSORS, _MAX_TENSOR_BYTES)
         if _digest(description, data) != description.sha256:
             raise ValueError("its SHA-256 does not match its content")  # noqa: TRY301  # logged below with the others
-        return description, safetensors.torch.load(data)
+        return description, safetensors.torch.load(data)  # its own format, without pickle: numbers and shapes alone
     except (OSError, ValueError, SettingsError, SafetensorError) as error:
         _log.warning("checkpoint_skipped", path=str(place), reason=str(error).splitlines()[0])
         return None

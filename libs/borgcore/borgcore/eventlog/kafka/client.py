@@ -157,11 +157,11 @@ async def find_server(settings: EventsSettings) -> str:
     used = settings.newest
     try:
         try:
-            return await _ask_all(used)
+            return await _ask_all(settings)
         except _UNKNOWN_CREDENTIALS:
-            if (found := await settings.read_again()) == used:
+            if await settings.read_again() == used:
                 raise
-            server = await _ask_all(found)
+            server = await _ask_all(settings)
             _log.info("event_log_login_renewed", address=read_kafka_url(settings.url).address)
             return server
     except _UNKNOWN_CREDENTIALS as error:

@@ -10,7 +10,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import ConnectionGroup
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
@@ -29,6 +28,8 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from borgcore.eventlog.kafka.request import ask_if_known
 
 TopicId = tuple[int, int]
 """The upper and the lower half of a UUID."""
@@ -149,9 +150,8 @@ async def ask_topic_ids(consumer: AIOKafkaConsumer, topics: Collection[str]) -> 
     node = client.get_random_node()
     if node is None:
         return {}
-    try:
-        reply = await client.send(node, _Metadata(topics, permissions=False), group=ConnectionGroup.COORDINATION)
-    except NotImplementedError:  # a broker before 2.8
+    reply = await ask_if_known(client, node, _Metadata(topics, permissions=False))
+    if reply is None:  # a broker before 2.8
         return {}
     return {
         name: (upper, lower)

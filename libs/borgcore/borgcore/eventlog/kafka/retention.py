@@ -8,11 +8,12 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
+
+from borgcore.eventlog.kafka.request import ask_if_known
 
 _TOPIC = 2  # Kafka's ConfigResource.Type
 _DESCRIBE_LOG_DIRS = 35
@@ -86,7 +87,7 @@ async def ask_retention(client: AIOKafkaClient, topics: Collection[str]) -> dict
     node = client.get_random_node()
     if node is None:
         return {}
-    reply = await _ask(client, node, DescribeConfigsRequest([(_TOPIC, topic, _CONFIGS) for topic in topics]))
+    reply = await ask_if_known(client, node, DescribeConfigsRequest([(_TOPIC, topic, _CONFIGS) for topic in topics]))
     found = {}
     for code, _, _, topic, entries in reply.resources if reply is not None else ():
         if code:
@@ -113,19 +114,11 @@ async def ask_sizes(client: AIOKafkaClient, tps: Collection[TopicPartition]) -> 
             asked[leader][tp.topic].append(tp.partition)
     sizes: dict[TopicPartition, int] = {}
     for node, topics in asked.items():
-        reply = await _ask(client, node, _LogDirs(topics))
+        reply = await ask_if_known(client, node, _LogDirs(topics))
         for _, _, described in reply.results if reply is not None else ():
             for topic, partitions in described:
                 sizes |= {TopicPartition(topic, number): size for number, size, _, future in partitions if not future}
     return sizes
-
-
-async def _ask(client: AIOKafkaClient, node: int, request: Request[Any]) -> Any:
-    """Ask on another connection than the one on which fetches wait; None if the broker lacks the API."""
-    try:
-        return await client.send(node, request, group=ConnectionGroup.COORDINATION)
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return None
 
 
 def compaction_warning(topic: str) -> str:
