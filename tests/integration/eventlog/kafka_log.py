@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.consumer import open_kafka_consumer
+from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import Consumer, Outgoing, Partition, Position, Revoked
 from borgcore.events.topics import TOPICS
 from borgcore.settings.sections import EventsSettings
@@ -59,6 +61,18 @@ async def ignore(partitions: Collection[Partition]) -> None:
 
 def events(count: int, name: str = "event", keys: int = 5, topic: str = "training_log") -> list[Outgoing]:
     return [Outgoing(topic, b"run/agent/%d" % (n % keys), f"{name} {n % keys} {n:06}".encode()) for n in range(count)]
+
+
+async def send_until_taken(sender: KafkaSender, batch: Sequence[Outgoing]) -> list[bytes]:
+    """Send as the publisher does, again until the log has it; return the values."""
+    with anyio.fail_after(HANG_S):
+        while True:
+            try:
+                await sender.send(batch)
+            except EventLogError:
+                await anyio.sleep(0.1)
+            else:
+                return [event.value for event in batch]
 
 
 def join(

@@ -21,7 +21,7 @@ from borgmonitor.settings import MonitorSettings
 from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
 
 from .broker import run_broker, tls_properties
-from .kafka_log import Reader, events, join
+from .kafka_log import Reader, events, join, send_until_taken
 
 _REFUSED = "refused the user or the password; check .*; its files are read again at each try$"
 pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
@@ -30,18 +30,6 @@ pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 async def _load(secrets: Path, url: str) -> EventsSettings:
     options = ("--secrets-dir", str(secrets), "--events-url", url, "--events-sasl", "PLAIN", "--redis-timeout-s", "10")
     return (await to_thread.run_sync(MonitorSettings.load, options)).events
-
-
-async def _send(sender: KafkaSender, name: str) -> list[bytes]:
-    batch = events(3, name, keys=1)
-    with anyio.fail_after(HANG_S):
-        while True:
-            try:
-                await sender.send(batch)
-            except EventLogError:
-                await anyio.sleep(0.1)
-            else:
-                return [event.value for event in batch]
 
 
 def _accept(properties: str, port: int, user: str, password: str) -> str:
@@ -73,7 +61,7 @@ async def test_a_new_user_and_password_in_their_files_are_used_once_the_old_ones
             sender = await stack.enter_async_context(open_kafka_sender(settings))
             consumer = await stack.enter_async_context(join(settings.model_copy(update={"outage_s": HANG_S})))
             reader = Reader(consumer)
-            await _read(reader, await _send(sender, "before"))
+            await _read(reader, await send_until_taken(sender, events(3, "before", keys=1)))
             await consumer.commit(reader.upto)
         with capture_logs() as logs:
             async with run_broker(folder, kafka_libs, _accept(properties, unused_port, "other", "two"), plain):
@@ -83,7 +71,7 @@ async def test_a_new_user_and_password_in_their_files_are_used_once_the_old_ones
                         await reader.fetch()
                 (secrets / "borg_events_user").write_text("other")
                 (secrets / "borg_events_password").write_text("two")
-                await _read(reader, await _send(sender, "after"))
+                await _read(reader, await send_until_taken(sender, events(3, "after", keys=1)))
                 await _commit(consumer, reader)
     assert {entry["event"] for entry in logs} == {"event_log_lost", "event_log_login_renewed", "event_log_regained"}
 
@@ -122,7 +110,7 @@ async def test_a_certificate_of_a_new_authority_is_trusted_once_the_file_holds_i
             sender = await stack.enter_async_context(open_kafka_sender(settings))
             consumer = await stack.enter_async_context(join(settings))
             reader = Reader(consumer)
-            await _read(reader, await _send(sender, "before"))
+            await _read(reader, await send_until_taken(sender, events(3, "before", keys=1)))
         properties = await _certify(folder, tmp_path / "new.pem")
         new = settings.model_copy(update={"ca_file": tmp_path / "new.pem"})
         async with run_broker(folder, kafka_libs, properties, new):
@@ -134,7 +122,7 @@ async def test_a_certificate_of_a_new_authority_is_trusted_once_the_file_holds_i
                 while consumer.outage is None or "is no PEM certificate authority" not in consumer.outage:
                     await reader.fetch()
             ca_file.write_bytes((tmp_path / "new.pem").read_bytes())
-            await _read(reader, await _send(sender, "after"))
+            await _read(reader, await send_until_taken(sender, events(3, "after", keys=1)))
             await _commit(consumer, reader)
 
 

@@ -13,13 +13,12 @@ from structlog.testing import capture_logs
 
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.check import check_kafka
-from borgcore.eventlog.kafka.sender import KafkaSender, open_kafka_sender
-from borgcore.eventlog.protocol import Outgoing
+from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S, LONG_TEST_TIMEOUT_S
 
 from .broker import run_broker, tls_properties
-from .kafka_log import Reader, events, join
+from .kafka_log import Reader, events, join, send_until_taken
 
 pytestmark = pytest.mark.timeout(LONG_TEST_TIMEOUT_S)
 
@@ -31,11 +30,11 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_logged_once(pr
     with capture_logs() as logs:
         async with open_kafka_sender(settings) as sender, join(settings) as consumer:
             reader = Reader(consumer)
-            await _send(sender, events(500, "before"), acknowledged)
+            acknowledged += await send_until_taken(sender, events(500, "before"))
             await reader.read(500)
             await consumer.commit(reader.upto)
             assert consumer.outage is None
-            await _send(sender, events(500, "read in part"), acknowledged)
+            acknowledged += await send_until_taken(sender, events(500, "read in part"))
             await to_thread.run_sync(private_kafka.kill)
             for _ in range(2):
                 with anyio.fail_after(HANG_S), pytest.raises(EventLogError, match=f"Kafka at {private_kafka.address} "):
@@ -52,7 +51,7 @@ async def test_a_killed_broker_costs_no_acknowledged_event_and_is_logged_once(pr
                 assert consumer.outage is not None
                 assert consumer.outage.startswith(f"Kafka at {private_kafka.address} cannot be reached: ")
             await to_thread.run_sync(private_kafka.start)
-            await _send(sender, events(500, "after"), acknowledged)
+            acknowledged += await send_until_taken(sender, events(500, "after"))
             with anyio.fail_after(HANG_S):
                 while set(acknowledged) - set(reader.values):
                     await reader.fetch()
@@ -86,16 +85,3 @@ async def test_a_broker_that_speaks_tls_is_trusted_by_its_authority_alone(
             await check_kafka(settings.model_copy(update={"ca_file": tmp_path / "stranger.pem"}), None)
         with pytest.raises(EventLogError, match="cannot be reached over TLS: "):
             await check_kafka(settings.model_copy(update={"ca_file": None}), None)
-
-
-async def _send(sender: KafkaSender, batch: list[Outgoing], acknowledged: list[bytes]) -> None:
-    """As the publisher does: again until the log has it."""
-    with anyio.fail_after(HANG_S):
-        while True:
-            try:
-                await sender.send(batch)
-            except EventLogError:
-                await anyio.sleep(0.1)
-            else:
-                acknowledged += [event.value for event in batch]
-                return

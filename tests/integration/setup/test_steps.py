@@ -3,7 +3,7 @@
 import base64
 import ssl
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,12 +27,6 @@ from tests.sink import Answer, Sink, open_sink
 
 LOGIN = "Basic " + base64.b64encode(b"elastic:of-elastic").decode()
 OBJECTS = ndjson().count(b"\n")
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    async with open_sink() as opened:
-        yield opened
 
 
 def settings_of(sink: Sink, keys_dir: Path, **more: object) -> SetupSettings:

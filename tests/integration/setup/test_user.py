@@ -12,17 +12,11 @@ from borgsetup.server import Server, basic_login, open_server
 from borgsetup.settings import SetupSettings
 from borgsetup.user import keep_user
 from tests.limits import HANG_S
-from tests.sink import Answer, Sink, open_sink
+from tests.sink import Answer, Sink
 
 PASSWORD = SecretStr("of-people")
 USER = {"username": "borg", "roles": ["editor"], "full_name": "Borg-DQN", "enabled": True}
 DONE, REFUSED = Answer(body=b"{}"), Answer(401, b"{}")
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    async with open_sink() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from borgcore.eventstore.settings import StoreSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store
 from tests.limits import HANG_S
-from tests.sink import Sink, open_sink
+from tests.sink import Sink
 
 
 class Server:
@@ -60,12 +60,6 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Each of the two, one after the other."""
     found: Store = request.getfixturevalue(request.param)
     return found
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    async with open_sink() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -16,6 +15,8 @@ from borgcore.eventlog.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
+
+from .senders import use_sender
 
 SIZE = 20
 
@@ -62,20 +63,14 @@ class ListSender:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waits for others to travel with, or between tries."""
-    monkeypatch.setattr(publisher, "LINGER_S", 0.0)
+    """No waits between tries."""
     monkeypatch.setattr(publisher, "BACKOFF", Backoff(0.001, 0.001))
 
 
 @pytest.fixture
 def sender(monkeypatch: pytest.MonkeyPatch) -> ListSender:
     sender = ListSender()
-
-    @asynccontextmanager
-    async def open_sender(settings: EventsSettings, run: str) -> AsyncIterator[ListSender]:  # noqa: ARG001  # its signature
-        yield sender
-
-    monkeypatch.setattr(publisher, "open_sender", open_sender)
+    use_sender(monkeypatch, sender)
     return sender
 
 

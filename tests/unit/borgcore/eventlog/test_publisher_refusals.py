@@ -1,7 +1,6 @@
 """Events that can never be sent: dropped, counted and named once, while all others are sent."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -16,6 +15,8 @@ from borgcore.eventlog.refused import MOST_LOGGED
 from borgcore.events.training import RunStarted
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
+
+from .senders import use_sender
 
 LIMIT_BYTES = 700
 
@@ -45,13 +46,7 @@ class NarrowSender:
 @pytest.fixture
 def sender(monkeypatch: pytest.MonkeyPatch) -> NarrowSender:
     sender = NarrowSender()
-
-    @asynccontextmanager
-    async def open_sender(settings: EventsSettings, run: str) -> AsyncIterator[NarrowSender]:  # noqa: ARG001  # its signature
-        yield sender
-
-    monkeypatch.setattr(publisher, "open_sender", open_sender)
-    monkeypatch.setattr(publisher, "LINGER_S", 0.0)
+    use_sender(monkeypatch, sender)
     return sender
 
 
