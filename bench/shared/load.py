@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import TopicPartition
 
 from borgcore.eventlog.publisher import BATCH, encode_event
+from borgcore.events.timestamp import as_timestamp
 from borgcore.events.topics import DEAD_LETTER, TOPICS, Topic
 from borgcore.events.training import EpisodeEnded
 
@@ -113,7 +114,7 @@ def _events(first: int, beyond: int, began_s: float) -> Iterator[bytes]:
     form = head + stamp + b"%b" + middle + event_id + b"%bb0%010d" + before + steps + b"%d" + after[_STEPS_DIGITS:]
     for number in range(first, beyond):
         at = datetime.fromtimestamp(began_s + number * EVENT_PERIOD_S, UTC)
-        written = at.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+        written = as_timestamp(at).encode()
         own = str(uuid_utils.uuid7())[:24].encode()
         event = form % (written, own, number, _STEPS + number % _STEPS)
         if len(event) != EVENT_BYTES:

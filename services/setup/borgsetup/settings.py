@@ -17,8 +17,7 @@ class SetupSettings(ServiceSettings):
     step: CliPositionalArg[Literal["keys", "functions", "topics", "store", "dashboard", "password"]]
     """keys: make passwords and certificates; functions: set Redis' users and load the replay memory's functions;
     topics: create Kafka's topics and permissions; store: set up users, index templates, indices and API keys in
-    Elasticsearch;
-    dashboard: import the dashboard into Kibana; password: print the password of Kibana's user borg."""
+    Elasticsearch; dashboard: import the dashboard into Kibana; password: print the password of Kibana's user borg."""
     keys_dir: Path = Path("/keys")
     """Folder of the keys, with one subfolder per service; all passwords are in setup/."""
     elasticsearch_url: str = "https://elasticsearch:9200"

@@ -45,7 +45,7 @@ LOGSHIPPER = ShipperKey(
     "borg-logshipper",
     "logshipper/borg_logshipper_store__api_key",
     encoded=True,
-    cluster=[_VERSION],  # for --check-config
+    cluster=[_VERSION],  # asked at the start, and by --check-config
     privileges=["create_doc", "read", _CREATE_INDEX],  # read: a duplicate is compared with the stored document
 )
 LOGSTASH = ShipperKey(

@@ -21,6 +21,7 @@ from borgcore.eventlog.protocol import EventsRefusedError, Outgoing, Refusal, Se
 from borgcore.eventlog.refused import log_refused, log_unencodable
 from borgcore.events.monitoring import EventsDropped
 from borgcore.events.schema import SCHEMA_VERSION, Event
+from borgcore.events.timestamp import as_timestamp
 from borgcore.settings.sections import EventsSettings
 
 BATCH = 500  # most events in one send
@@ -33,7 +34,7 @@ _log = structlog.get_logger()
 def encode_event(event: Event, run: str) -> bytes:
     """Encode an event with its envelope: time, a new UUIDv7, name, schema version and run."""
     envelope = {
-        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "@timestamp": as_timestamp(datetime.now(UTC)),
         "event_id": str(uuid_utils.uuid7()),
         "event": event.name,
         "schema": SCHEMA_VERSION,

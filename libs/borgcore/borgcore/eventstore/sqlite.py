@@ -4,14 +4,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC as UTC_ZONE
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
 from borgcore.events.sqlite_table import OLD_VERSION, READABLE, USER_VERSION, UTC
+from borgcore.events.timestamp import as_timestamp
 from borgcore.eventstore.reader import EventFilter, EventReader
 
 BATCH = 1_000  # documents held at once
@@ -53,7 +52,7 @@ class SqliteReader(EventReader):
         """
         if wanted.since is None:
             return 0
-        first = self._fetch(f"SELECT min(+position) FROM events WHERE {utc} >= ?", _as_text(wanted.since))[0][0]  # noqa: S608  # ours
+        first = self._fetch(f"SELECT min(+position) FROM events WHERE {utc} >= ?", as_timestamp(wanted.since))[0][0]  # noqa: S608  # ours
         return self._newest() if first is None else int(first) - 1
 
     def _newest(self) -> int:
@@ -135,11 +134,7 @@ def _condition(wanted: EventFilter, utc: str) -> tuple[str, list[Any]]:
     rarer; that of the time would have to be sorted.
     """
     agent = "agent = ?" if wanted.event is None else "+agent = ?"
-    since = None if wanted.since is None else _as_text(wanted.since)
+    since = None if wanted.since is None else as_timestamp(wanted.since)
     terms = {"topic = ?": wanted.topic, agent: wanted.agent, "event = ?": wanted.event, f"+{utc} >= ?": since}
     given = {term: value for term, value in terms.items() if value is not None}
     return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())
-
-
-def _as_text(time: datetime) -> str:
-    return time.astimezone(UTC_ZONE).isoformat(timespec="milliseconds").replace("+00:00", "Z")

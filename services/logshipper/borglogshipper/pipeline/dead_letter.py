@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import orjson
 
 from borgcore.events.schema import SCHEMA_VERSION
+from borgcore.events.timestamp import as_timestamp
 from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import origin_id
 
@@ -25,7 +26,7 @@ def encode_dead_letter(refused: Refused, max_value_bytes: int = MAX_VALUE_BYTES)
     origin, value, reason = refused
     digest = hashlib.sha256(value or b"").hexdigest()
     dead_letter = {
-        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "@timestamp": as_timestamp(datetime.now(UTC)),
         "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{origin_id(origin)} {digest}")),
         "event": "record_refused",
         "schema": SCHEMA_VERSION,

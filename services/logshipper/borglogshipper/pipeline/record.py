@@ -5,18 +5,17 @@ The value passes through unchanged: it is parsed once to check that it is a JSON
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from borgcore.eventlog.protocol import Chunk
+from borgcore.events.timestamp import as_timestamp
 from borglogshipper.pipeline.record_id import NIL, Origin, is_canonical, origin_id, read_uuid
-from borglogshipper.pipeline.record_time import is_utc_time, read_time
+from borglogshipper.pipeline.record_time import TIME_KEY, is_utc_time, read_time
 from borglogshipper.stores.store import Documents
 
 _LINE_BREAKS = bytes.maketrans(b"\n\r", b"  ")  # in valid JSON they occur only between tokens
-_TIME_KEY = b'"@timestamp"'
 
 
 class Refused(NamedTuple):
@@ -93,7 +92,7 @@ class RecordReader:
                 index = known[stamp[:10]]
                 plain = is_canonical(event_id) and is_utc_time(stamp, 10) and b"\n" not in value and b"\r" not in value
                 shallow = value.count(b"{") + value.count(b"[") <= max_depth
-                if plain and shallow and event_id != NIL and value.count(_TIME_KEY) == 1:
+                if plain and shallow and event_id != NIL and value.count(TIME_KEY) == 1:
                     add_index(index)
                     add_id(event_id)
                     add_body(value)
@@ -115,7 +114,7 @@ class RecordReader:
             return
         if "@timestamp" not in record:
             rest = body[1:].lstrip()
-            body = b'{"@timestamp":"%s"%s' % (_stamp(at).encode(), rest if rest == b"}" else b"," + rest)
+            body = b'{"@timestamp":"%s"%s' % (as_timestamp(at).encode(), rest if rest == b"}" else b"," + rest)
         if body != value:
             batch.originals[len(batch.origins)] = value
         event_id = read_uuid(record.get("event_id"))
@@ -150,7 +149,3 @@ def _depth(value: object) -> int:
         depth += 1
         level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
     return depth
-
-
-def _stamp(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -17,7 +17,7 @@ _CLOCK = r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
 is_utc_time = re.compile(_CLOCK + "Z").fullmatch
 """Matches what follows the date of a time in UTC."""
 _is_time = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_CLOCK}(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])").fullmatch
-_KEY = b'"@timestamp"'
+TIME_KEY = b'"@timestamp"'
 _EXPECTED = "expected RFC 3339 with a zone, such as 2026-11-28T10:00:00.000Z or 2026-11-28T11:00:00+01:00"
 
 
@@ -29,7 +29,7 @@ def read_time(record: dict[str, Any], value: bytes, log_ms: int) -> datetime:
     """
     if "@timestamp" not in record:
         return _read_log_time(log_ms)
-    if (literal := value.count(_KEY)) != 1 and not (literal and _count_keys(value) == 1):
+    if (literal := value.count(TIME_KEY)) != 1 and not (literal and _count_keys(value) == 1):
         raise ValueError("its key @timestamp is repeated or written with escapes, which stores read differently")
     stamp = record["@timestamp"]
     if not (isinstance(stamp, str) and _is_time(stamp)):

@@ -29,13 +29,13 @@ from borglogshipper.stores.store import (
 )
 
 CLOSE_TIMEOUT_S = 2.0
-MAJORS = (8, 9)  # server versions with the APIs used here; the client of version 8 speaks plain JSON with both
+MAJORS = (8, 9)  # the client of version 8 speaks plain JSON with both; only 8.19 was run
 _UNKNOWN_LOGIN = 401
 _BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 _MGET = "/_mget?filter_path=docs.found,docs._source,docs.error.type,docs.error.reason"
 _HAS_PRIVILEGES = "/_security/user/_has_privileges"
 _INDEX_PRIVILEGES = ["create_doc", "read", "indices:admin/auto_create"]
-_CONTAINED = {"indices:admin/auto_create": "auto_configure or create_index"}  # privileges that contain an action
+_GRANTED_BY = {"indices:admin/auto_create": "auto_configure or create_index"}  # action -> privileges that grant it
 _JSON = {"accept": "application/json", "content-type": "application/json"}
 _NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 _FORBIDDEN = 403
@@ -88,7 +88,7 @@ class ElasticStore:
     async def _check_version(self, denied_status: int | None = None) -> str:
         """Return the version; "" if the server answers ``denied_status``: whoever may not see it may still write."""
         try:
-            found = _parse(await self._ask("GET", "/", absent_status=denied_status))
+            found = _parse(await self._ask("GET", "/", accepted_status=denied_status))
             if denied_status is not None and found.get("status") == denied_status:
                 return ""
             version = str(found["version"]["number"])
@@ -100,7 +100,7 @@ class ElasticStore:
         return version
 
     async def _find_template(self, name: str) -> dict[str, Any] | None:
-        answer = await self._ask("GET", f"/_index_template/{name}", absent_status=_NOT_FOUND)
+        answer = await self._ask("GET", f"/_index_template/{name}", accepted_status=_NOT_FOUND)
         try:
             return find_template(_parse(answer), name)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -173,7 +173,7 @@ class ElasticStore:
             for pattern in patterns:
                 granted = found["index"][pattern]
                 missing += [
-                    f"{pattern}:{_CONTAINED.get(name, name)}" for name in _INDEX_PRIVILEGES if not granted[name]
+                    f"{pattern}:{_GRANTED_BY.get(name, name)}" for name in _INDEX_PRIVILEGES if not granted[name]
                 ]
             user = str(found["username"])
         except (ValueError, KeyError, TypeError):
@@ -183,11 +183,11 @@ class ElasticStore:
         return f"as {user}"
 
     async def _ask(
-        self, method: str, path: str, body: bytes | None = None, *, absent_status: int | None = None
+        self, method: str, path: str, body: bytes | None = None, *, accepted_status: int | None = None
     ) -> bytes:
-        """Send a request that can fail only for the server's state; ``absent_status`` is no failure."""
+        """Send a request that can fail only for the server's state; ``accepted_status`` is no failure."""
         try:
-            return await self._send(method, path, body, _JSON, absent_status)
+            return await self._send(method, path, body, _JSON, accepted_status)
         except (StoreRefusedError, StoreTooLargeError) as error:
             raise StoreHeldError(str(error)) from None
 
@@ -197,7 +197,7 @@ class ElasticStore:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
-        absent_status: int | None = None,
+        accepted_status: int | None = None,
     ) -> bytes:
         try:
             response = await self._client.perform_request(method, path, body, headers)
@@ -206,7 +206,7 @@ class ElasticStore:
                 f"{self._where} is not Elasticsearch: it answered {error.meta.status} without naming its product"
             ) from None
         except ApiError as error:
-            if error.status_code == absent_status:
+            if error.status_code == accepted_status:
                 return bytes(error.body)
             found = read_error(error.status_code, error.body, self._where)
             if error.status_code == _UNKNOWN_LOGIN:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from borgcore.events.timestamp import as_timestamp
+
 MIN_DELETED = 1_000  # by one write, if there are so many
 REPORT_PERIOD_S = 60.0
 _DELETE_OLD = """
@@ -30,19 +32,19 @@ class Retention:
         self._deleted = 0
         self._reported_s = -REPORT_PERIOD_S
 
-    def apply(self, connection: sqlite3.Connection, written: int) -> None:
-        """Delete expired events within the open transaction that wrote ``written`` events."""
+    def apply(self, connection: sqlite3.Connection, written: int) -> int:
+        """Delete expired events within the open transaction that wrote ``written`` events; return how many."""
         most = max(MIN_DELETED, 2 * written)
         deleted = 0
         if self._days is not None:
-            begin = datetime.now(UTC) - timedelta(days=self._days)
-            text = begin.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            deleted += connection.execute(_DELETE_OLD, (text, most)).rowcount
+            begin = as_timestamp(datetime.now(UTC) - timedelta(days=self._days))
+            deleted += connection.execute(_DELETE_OLD, (begin, most)).rowcount
         if self._max_bytes is not None and _used_bytes(connection) > self._max_bytes:
             deleted += connection.execute(_DELETE_FIRST, (most,)).rowcount
-        self._report(deleted)
+        return deleted
 
-    def _report(self, deleted: int) -> None:
+    def report(self, deleted: int) -> None:
+        """Count events whose deletion is committed, and log their number now and then."""
         self._deleted += deleted
         if self._deleted and time.monotonic() - self._reported_s >= REPORT_PERIOD_S:
             limits = {"retention_days": self._days, "retention_bytes": self._max_bytes}

@@ -160,12 +160,13 @@ class SqliteStore:
                     continue
                 if not insert(_INSERT, (*_key(index, event_id), document)).rowcount:
                     verdicts[row] = Verdict(Outcome.PRESENT)
-            self._retention.apply(connection, len(documents))
+            deleted = self._retention.apply(connection, len(documents))
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # a full disk has already rolled it back
                 connection.execute("ROLLBACK")
             raise
+        self._retention.report(deleted)
         return verdicts
 
     def _read(self, indices: Sequence[str], ids: Sequence[str]) -> list[bytes | None]:

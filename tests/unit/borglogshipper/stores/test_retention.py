@@ -1,3 +1,4 @@
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 from borglogshipper.stores import retention as retention_module
 from borglogshipper.stores.retention import Retention
 from borglogshipper.stores.sqlite import open_sqlite
-from borglogshipper.stores.store import Documents
+from borglogshipper.stores.store import Documents, StoreHeldError
 
 from .files import INDEX, events, reader
 
@@ -84,3 +85,23 @@ async def test_without_limits_all_are_kept_and_what_is_deleted_is_reported(path:
             await store.write(aged("newer", 1, timedelta()))
     expired = {"event": "expired_events_deleted", "count": FEW, "retention_days": 2, "retention_bytes": None}
     assert [line for line in logs if line["event"].startswith("expired")] == [expired | {"log_level": "info"}]
+
+
+async def test_what_a_failed_write_would_have_deleted_is_not_reported(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sqlite(path, Retention()) as keeping:
+        await keeping.write(aged("old", FEW, timedelta(days=3)))
+    retention = Retention(days=2)
+
+    def delete_and_fail(connection: sqlite3.Connection, written: int) -> int:
+        assert Retention.apply(retention, connection, written) == FEW
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(retention, "apply", delete_and_fail)
+    with capture_logs() as logs:
+        async with open_sqlite(path, retention) as store:
+            with pytest.raises(StoreHeldError, match="disk I/O error"):
+                await store.write(aged("new", 1, timedelta()))
+    assert not [line for line in logs if line["event"].startswith("expired")]
+    assert len(ids(path)) == FEW

@@ -31,8 +31,8 @@ TYPICAL: dict[str, tuple[float, ...]] = {
     "redis_instantaneous_ops_per_sec": (12.0, 4200.0),
     "fcall_mean_us": (1.9, 890.0),
 }
-"""A small and a large value of each field that is drawn as a mean: of the loss as runs reported them, of the others as is
-plausible for Pong and Catch."""
+"""A small and a large value of each field that is drawn as a mean: of the loss as runs reported them, of the
+others as is plausible for Pong and Catch."""
 
 
 def show(value: float, decimals: int, id_: str) -> str:
