@@ -14,8 +14,7 @@ from borgagent.dqn.learner import (
 )
 from borgagent.dqn.network import QNetwork
 from borgcore.replay import Batch, ReplaySpec
-
-from .learners import EAGER, A, B, H, S, W, batch_of, learner_of, same
+from tests.unit.borgagent.dqn.learners import EAGER, A, B, H, S, W, batch_of, learner_of, same
 
 
 class Table(nn.Module):

@@ -10,8 +10,7 @@ import torch
 from borgagent.dqn.learner import has_bfloat16, td_loss
 from borgagent.dqn.network import QNetwork
 from tests.limits import LONG_TEST_TIMEOUT_S
-
-from .learners import EAGER, batch_of, learner_of, same
+from tests.unit.borgagent.dqn.learners import EAGER, batch_of, learner_of, same
 
 
 def test_compile_never_says_so_and_trains_eagerly() -> None:

@@ -15,8 +15,7 @@ from borgcore.eventlog.publisher import BATCH, Publisher, open_publisher
 from borgcore.events.training import RunEnded
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
-
-from .senders import use_sender
+from tests.unit.borgcore.eventlog.senders import use_sender
 
 SIZE = 20
 

@@ -15,8 +15,7 @@ from borgcore.eventlog.refused import MOST_LOGGED
 from borgcore.events.training import RunStarted
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
-
-from .senders import use_sender
+from tests.unit.borgcore.eventlog.senders import use_sender
 
 LIMIT_BYTES = 700
 
