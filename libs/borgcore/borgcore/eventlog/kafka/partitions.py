@@ -1,6 +1,7 @@
 """The partitions assigned to us: how far each was read, and which must be verified before reading on."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, OffsetAndMetadata, TopicPartition
@@ -16,6 +17,19 @@ from borgcore.settings.sections import EventsSettings
 SILENCE_MS = 3_000  # a partition without replies for longer may have been replaced
 
 _log = structlog.get_logger()
+
+
+class _Unread(NamedTuple):
+    """What was not read of a partition at the last read under a known id of its topic."""
+
+    position: PartitionPosition
+    begin: int
+    end: int
+
+    def lost(self) -> int:
+        """Count the offsets not read until now; whoever has passed the end has read on in another topic."""
+        passed = self.position.expected
+        return self.end - (passed if passed <= self.end else self.begin)
 
 
 class AssignedPartitions:
@@ -41,7 +55,9 @@ class AssignedPartitions:
         self._positions: dict[TopicPartition, PartitionPosition] = {}
         self._topic_ids: dict[str, TopicId] = {}
         self._former_ids: set[TopicId] = set()
-        self._confirmed: dict[TopicPartition, PartitionPosition] = {}  # the newest under a known id of their topic
+        self._assigned: set[TopicPartition] = set()
+        self._confirmed: dict[TopicPartition, _Unread] = {}  # kept in a rebalance: a replaced topic causes one
+        self._confirming: set[TopicPartition] = set()  # their id was known just now: the next read counts as well
 
     def positions(self) -> dict[TopicPartition, PartitionPosition]:
         """Return the positions of all partitions that were verified since their assignment."""
@@ -56,6 +72,8 @@ class AssignedPartitions:
         """Replace the partitions by those that the group has assigned, all of them unverified."""
         self.generation += 1
         self._positions.clear()
+        self._confirming.clear()
+        self._assigned = set(assigned)
         self.unverified = set(assigned)
 
     async def release(self) -> None:
@@ -91,9 +109,11 @@ class AssignedPartitions:
         for topic, topic_id in found.items():
             known = self._topic_ids.setdefault(topic, topic_id)
             if topic_id == known:
-                self._confirmed |= {tp: position for tp, position in self._positions.items() if tp.topic == topic}
+                self._confirm(topic)
             if topic_id == known or topic_id in self._former_ids:  # a broker may lag behind the others
                 continue
+            for tp in [tp for tp in self._confirmed if tp.topic == topic and tp not in self._positions]:
+                self._lose_former(tp)
             for tp in [tp for tp in self._positions if tp.topic == topic]:
                 if generation == self.generation:
                     await self._restart(consumer, tp)
@@ -208,7 +228,31 @@ class AssignedPartitions:
             return
         position.end = consumer.highwater(tp) or 0
         position.advance(await consumer.position(tp))
+        if tp in self._confirming:
+            self._confirmed[tp] = _Unread(position, position.expected, position.end)
+            self._confirming.discard(tp)
         self._losses.add_skipped(position.partition, position.take_skipped())
+
+    def _confirm(self, topic: str) -> None:
+        for tp in [tp for tp in self._confirmed if tp.topic == topic and tp not in self._assigned]:
+            del self._confirmed[tp]  # another member reads it now
+        for tp, position in self._positions.items():
+            if tp.topic == topic:
+                self._confirmed[tp] = _Unread(position, position.expected, position.end)
+                self._confirming.add(tp)
+
+    def _lose_former(self, tp: TopicPartition) -> None:
+        """Warn that a partition was replaced, and count what is known to have been unread in the former one."""
+        _log.warning(
+            "topic_replaced",
+            topic=tp.topic,
+            partition=tp.partition,
+            consequence="it is read from its start; records of the former topic that were not read yet are lost",
+        )
+        self._confirming.discard(tp)
+        former = self._confirmed.pop(tp, None)
+        if former is not None:
+            self._losses.add(former.position.partition, former.lost(), REPLACED)
 
     async def _ask_committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
         if not tps:
@@ -221,16 +265,8 @@ class AssignedPartitions:
 
     async def _restart(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
         """Release a replaced partition, and read it from its start if it is still assigned to us."""
-        former = self._confirmed.pop(tp, None)
-        _log.warning(
-            "topic_replaced",
-            topic=tp.topic,
-            partition=tp.partition,
-            consequence="it is read from its start; records of the former topic that were not read yet are lost",
-        )
+        self._lose_former(tp)
         partition = self._positions[tp].forget()
-        if former is not None:
-            self._losses.add(partition, former.end - former.expected, REPLACED)
         self.unverified.add(tp)  # nothing may be committed meanwhile
         generation = self.generation
         await self._release([tp])

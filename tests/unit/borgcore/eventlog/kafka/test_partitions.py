@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 from borgcore.eventlog.kafka.losses import LossCounter
 from borgcore.eventlog.kafka.partitions import AssignedPartitions
 from borgcore.eventlog.kafka.position import PartitionPosition
-from borgcore.eventlog.protocol import Partition
+from borgcore.eventlog.protocol import Loss, Partition
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
 
@@ -156,6 +156,66 @@ async def test_a_broker_that_is_behind_the_others_does_not_bring_the_former_topi
 )
 async def test_without_an_id_topics_stay_what_they_are(answer: dict[str, int] | Exception) -> None:
     assert await check(answer, {ONE.topic: 7}, answer, {ONE.topic: 7}) == ([], [])
+
+
+class Moving(Answering):
+    """One that has read to an offset of each partition, whose end it knows."""
+
+    read, end = 0, 0
+
+    def highwater(self, _tp: TopicPartition) -> int:
+        return self.end
+
+    async def position(self, _tp: TopicPartition) -> int:
+        return self.read
+
+
+@pytest.mark.parametrize("passed", [13, 80], ids=["read on in the former topic", "read in the new one, unnoticed"])
+async def test_records_of_a_replaced_topic_are_lost_as_the_last_read_knew_them(passed: int) -> None:
+    async def revoked(_gone: Collection[Partition]) -> None:
+        return
+
+    losses = LossCounter()
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, losses)
+    partition = Partition(ONE.topic, 0)
+    partitions._positions[ONE] = PartitionPosition(partition, 10, "1700000000000")
+    consumer = Moving()
+    consumer.ids = {ONE.topic: 7}
+    await partitions.check_topic_ids(consumer, [ONE.topic])
+    for consumer.read, consumer.end in ((12, 18), (passed, max(passed, 18))):
+        await partitions._advance(consumer, ONE)
+    consumer.ids = {ONE.topic: 8}
+    await partitions.check_topic_ids(consumer, [ONE.topic])
+    assert losses.take() == [Loss(partition, 5 if passed == 13 else 6, "topic_replaced")]
+
+
+@pytest.mark.parametrize("assigned", [[], [ONE]], ids=["to nobody yet", "to us"])
+@pytest.mark.parametrize("reader", ["the same", "another"])
+async def test_a_topic_replaced_in_a_rebalance_is_lost_to_its_last_reader(
+    reader: str, assigned: list[TopicPartition]
+) -> None:
+    async def revoked(_gone: Collection[Partition]) -> None:
+        return
+
+    losses = LossCounter()
+    partitions = AssignedPartitions(EventsSettings(url="kafka://127.0.0.1:9"), "group", revoked, losses)
+    partition = Partition(ONE.topic, 0)
+    partitions.assign([ONE])
+    partitions._positions[ONE] = PartitionPosition(partition, 10, "1700000000000")
+    consumer = Moving()
+    consumer.ids = {ONE.topic: 7}
+    await partitions.check_topic_ids(consumer, [ONE.topic])
+    partitions.unverified.clear()
+    consumer.read, consumer.end = 12, 18
+    await partitions._advance(consumer, ONE)
+    await partitions.release()
+    if reader == "another":
+        partitions.assign([TWO])
+        await partitions.check_topic_ids(consumer, [ONE.topic])
+    partitions.assign(assigned)
+    for consumer.ids in ({}, {ONE.topic: 8}, {ONE.topic: 8}):
+        await partitions.check_topic_ids(consumer, [ONE.topic])
+    assert losses.take() == ([] if reader == "another" else [Loss(partition, 6, "topic_replaced")])
 
 
 async def test_a_rebalance_while_a_replaced_topic_is_released_leaves_the_rest_to_the_next_check() -> None:
