@@ -24,7 +24,9 @@ from borgcli import main
 from borgcli.launch import group, last_events, session, supervisor
 from borgcli.launch.specs import ChildSpec, ChildSpecs
 
-BlockBuster(scanned_modules=["borgcore", "borgcli"]).activate()  # the launcher must not block its loop either
+detector = BlockBuster(scanned_modules=["borgcore", "borgcli"])  # the launcher must not block its loop either
+detector.functions["io.BufferedWriter.write"].can_block_in("rich/console.py", {"_write_buffer"})  # but by the display
+detector.activate()
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as under a terminal, even where nohup runs the tests
 program = sys.argv.pop(1)
 group._FIRST_BACKOFF_S = 0.05
