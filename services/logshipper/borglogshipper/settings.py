@@ -38,6 +38,8 @@ class LogshipperSettings(ServiceSettings):
 
     check_config: bool = False
     """Verify log and store (address, credentials, versions), print the result, and end."""
+    replay_dead_letters: bool = False
+    """Store the records in dead_letter again, now that the cause is mended, print the result, and end."""
     group: str = Field("borg-logshipper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Consumer group; replicas of one group share the work."""
     member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")

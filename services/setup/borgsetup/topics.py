@@ -32,13 +32,16 @@ TOPIC_GRANTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "logshipper": {
         "training_log": _READ_AND_RETENTION,
         "memory_monitoring": (*_READ_AND_RETENTION, WRITE),
-        DEAD_LETTER: (WRITE,),
+        DEAD_LETTER: (READ, WRITE),  # a replay reads it
     },
     "logstash": {"training_log": (READ,), "memory_monitoring": (READ,), DEAD_LETTER: (WRITE,)},
 }
 """User -> topic -> operations. Agents write both topics: lost events are reported in memory_monitoring."""
-GROUPS: Mapping[str, str] = {"logshipper": "borg-logshipper", "logstash": "borg-logstash"}
-"""User -> the consumer group that it may join."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "logshipper": ("borg-logshipper", "borg-logshipper-replay"),
+    "logstash": ("borg-logstash",),
+}
+"""User -> the consumer groups that it may join."""
 _ANY = 1  # in a filter
 _LITERAL, _ALLOW, _EVERYWHERE = 3, 3, "*"  # Kafka's PatternType, AclPermissionType, host
 _log = structlog.get_logger()
@@ -65,7 +68,7 @@ def list_grants(prefix: str) -> frozenset[Grant]:
         for topic, operations in granted.items()
         for operation in operations
     }
-    return frozenset(topics | {Grant(GROUP, group, user, READ) for user, group in GROUPS.items()})
+    return frozenset(topics | {Grant(GROUP, group, user, READ) for user, groups in GROUPS.items() for group in groups})
 
 
 async def prepare_topics(settings: SetupSettings) -> None:

@@ -1,5 +1,6 @@
 """What each Kafka user of the full stack may do, on a real broker with the stack's own configuration."""
 
+import itertools
 from collections.abc import Awaitable, Collection, Iterator
 from pathlib import Path
 
@@ -77,8 +78,8 @@ async def test_a_service_may_do_what_it_was_granted_and_nothing_else(kafka: Depl
         found = await ask_topic_permissions(admin, [*ALL, "another"])
     granted = {topic: with_seeing(TOPIC_GRANTS[user][topic]) for topic in ALL} | {"another": set()}
     assert {topic: operations(bits) for topic, bits in found.items()} == granted
-    for group in (*GROUPS.values(), "another"):
-        expected = with_seeing({READ} if GROUPS.get(user) == group else ())
+    for group in (*itertools.chain(*GROUPS.values()), "another"):
+        expected = with_seeing({READ} if group in GROUPS.get(user, ()) else ())
         assert await group_permissions(kafka.settings(user), group) == expected
 
 
@@ -131,15 +132,16 @@ async def test_a_service_sends_what_it_publishes(kafka: DeployedKafka, user: str
             await sender.send([Outgoing(topic, b"key", b"{}") for topic in topics])
 
 
-async def test_the_logshipper_finds_all_that_it_needs_and_joins_its_own_group_alone(kafka: DeployedKafka) -> None:
-    events = kafka.settings("logshipper")
-    await group_permissions(events, GROUPS["logshipper"])
+async def test_the_logshipper_finds_all_that_it_needs_and_joins_its_own_groups_alone(kafka: DeployedKafka) -> None:
+    events, (group, replay) = kafka.settings("logshipper"), GROUPS["logshipper"]
+    await group_permissions(events, group)
     with anyio.fail_after(HANG_S):
-        assert "; topics to be created" not in await check_kafka(events, GROUPS["logshipper"])
-        async with open_kafka_consumer(events, TOPICS, group=GROUPS["logshipper"], member="a", revoked=ignore) as log:
-            await log.fetch(1, 0.1)
+        assert "; topics to be created" not in await check_kafka(events, group)
+        for topics, name in ((TOPICS, group), ([DEAD_LETTER], replay)):
+            async with open_kafka_consumer(events, topics, group=name, member="a", revoked=ignore) as log:
+                await log.fetch(1, 0.1)
         with pytest.raises(EventLogError, match="to read as the group borg-logstash"):
-            await check_kafka(events, GROUPS["logstash"])
+            await check_kafka(events, *GROUPS["logstash"])
 
 
 @pytest.mark.parametrize("user", USERS)

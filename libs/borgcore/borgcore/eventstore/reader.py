@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events are wanted; a field that is None matches all."""
+    """Which events are wanted; a field that is None matches all, but ``topic`` then no dead letters."""
 
     topic: str | None = None
     agent: int | None = None

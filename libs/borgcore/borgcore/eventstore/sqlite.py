@@ -11,6 +11,7 @@ from urllib.parse import quote
 from borgcore.errors import BorgError, CorruptDataError, MismatchError
 from borgcore.events.sqlite_table import OLD_VERSION, READABLE, USER_VERSION, UTC
 from borgcore.events.timestamp import as_timestamp
+from borgcore.events.topics import DEAD_LETTER
 from borgcore.eventstore.reader import EventFilter, EventReader
 
 BATCH = 1_000  # documents held at once
@@ -135,6 +136,7 @@ def _condition(wanted: EventFilter, utc: str) -> tuple[str, list[Any]]:
     """
     agent = "agent = ?" if wanted.event is None else "+agent = ?"
     since = None if wanted.since is None else as_timestamp(wanted.since)
-    terms = {"topic = ?": wanted.topic, agent: wanted.agent, "event = ?": wanted.event, f"+{utc} >= ?": since}
+    topic, of_topic = ("topic <> ?", DEAD_LETTER) if wanted.topic is None else ("topic = ?", wanted.topic)
+    terms = {topic: of_topic, agent: wanted.agent, "event = ?": wanted.event, f"+{utc} >= ?": since}
     given = {term: value for term, value in terms.items() if value is not None}
     return " AND ".join(["position > ? AND position <= ?", *given]), list(given.values())

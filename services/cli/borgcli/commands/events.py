@@ -18,7 +18,7 @@ from borgcli.options import RunsFolder
 from borgcli.screen.duration import parse_duration
 from borgcli.screen.event_line import render_event
 from borgcore.errors import BorgError, SettingsError
-from borgcore.events.topics import Topic
+from borgcore.events.topics import DEAD_LETTER, RECORD_REFUSED, Topic
 from borgcore.eventstore.reader import EventFilter, EventReader
 from borgcore.run.folder import RunFolder
 
@@ -29,6 +29,9 @@ _TERMINAL_LEFT = select.POLLERR | select.POLLHUP
 def show_events(  # noqa: PLR0917  # typer gives options by name
     run: Annotated[str | None, typer.Option(metavar="NAME", show_default="the newest", help="Name of the run.")] = None,
     topic: Annotated[Topic | None, typer.Option(show_default="both", help="Only the events of this topic.")] = None,
+    dead_letters: Annotated[
+        bool, typer.Option("--dead-letters", help="Records that could not be stored instead, with the reason.")
+    ] = False,
     agent: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the events of agent N.")] = None,
     event: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only events of this name, such as episode_ended.")
@@ -48,7 +51,15 @@ def show_events(  # noqa: PLR0917  # typer gives options by name
     """Print what happened in a run, oldest first: its agents' episodes and reports, and the memory's figures."""
     from borgcore.run.record import find_run
 
-    wanted = EventFilter(topic, agent, event, None if since is None else _begin_of(since))
+    begin = None if since is None else _begin_of(since)
+    wanted = EventFilter(topic, agent, event, begin)
+    if dead_letters:
+        if wanted != EventFilter(since=begin):
+            raise SettingsError(
+                "--dead-letters: found --topic, --agent or --event beside it, expected it with --since and --last "
+                "alone; nothing was printed"
+            )
+        wanted = EventFilter(DEAD_LETTER, event=RECORD_REFUSED, since=begin)  # found by the index of events
     printer = Printer(find_run(runs, run), wanted, last, _choose_printer(as_json=as_json))
     try:
         if follow:

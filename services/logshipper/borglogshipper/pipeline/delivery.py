@@ -7,8 +7,7 @@ import orjson
 
 from borgcore.connection.retry import Backoff, retry_through_outage
 from borgcore.errors import EventLogError
-from borgcore.eventlog.protocol import Consumer
-from borglogshipper.pipeline.letters import DeadLetters
+from borglogshipper.pipeline.letters import DeadLetters, LetterLog
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
 from borglogshipper.pipeline.record import RecordBatch, Refused
 from borglogshipper.pipeline.record_id import read_uuid
@@ -30,7 +29,7 @@ class Delivery:
     def __init__(
         self,
         store: Store,
-        consumer: Consumer,
+        log: LetterLog,
         retry: RetrySettings,
         progress: ShippingProgress,
         troubles: Troubles,
@@ -42,7 +41,7 @@ class Delivery:
         self._backoff = Backoff(retry.first_s, retry.limit_s)
         self._progress = progress
         self._troubles = troubles
-        self._letters = DeadLetters(consumer, self._backoff, progress, troubles.health, outage_s=outage_s)
+        self._letters = DeadLetters(log, store, self._backoff, progress, troubles, outage_s=outage_s)
 
     async def prepare(self) -> None:
         """Return when the store has what documents need (index templates, tables)."""

@@ -1,19 +1,22 @@
 """Writes dead letters: shortened if the log refuses them, held if it refuses even the shortest."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import anyio
+import orjson
 import structlog
 
 from borgcore.connection.retry import Backoff, Outage, retry_through_outage
 from borgcore.errors import EventLogError
-from borgcore.eventlog.protocol import Consumer, EventsRefusedError, Refusal
+from borgcore.eventlog.protocol import EventsRefusedError, Refusal
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.service.health import Health
 from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter
-from borglogshipper.pipeline.progress import ShippingProgress
+from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
 from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import origin_id
+from borglogshipper.stores.store import Documents, Store
 
 AT_ONCE = 100
 VALUE_BYTES = (MAX_VALUE_BYTES, 10_000, 1_000, 0)
@@ -21,17 +24,40 @@ VALUE_BYTES = (MAX_VALUE_BYTES, 10_000, 1_000, 0)
 _log = structlog.get_logger()
 
 
+class LetterLog(Protocol):
+    """The part of a log that takes dead letters, see :class:`.Consumer`."""
+
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
+        """Send letters; return when the log has them.
+
+        Raises:
+            EventsRefusedError: the log can never take some of them, and has all others.
+            EventLogError: the log does not have all of them.
+        """
+
+
 class DeadLetters:
-    """Writes dead letters for all deliveries; ``health`` names the record whose letter cannot be written."""
+    """Writes dead letters for all deliveries; health names the record whose letter cannot be written.
+
+    A store that keeps dead letters gets a copy of each.
+    """
 
     def __init__(
-        self, consumer: Consumer, backoff: Backoff, progress: ShippingProgress, health: Health, *, outage_s: float
+        self,
+        log: LetterLog,
+        store: Store,
+        backoff: Backoff,
+        progress: ShippingProgress,
+        troubles: Troubles,
+        *,
+        outage_s: float,
     ) -> None:
         """Give up after an outage of the log of ``outage_s``; a letter that the log refuses is waited for."""
-        self._consumer = consumer
+        self._log = log
+        self._store = store
         self._backoff = backoff
         self._progress = progress
-        self._health = health
+        self._troubles = troubles
         self._outage_s = outage_s
         self._held: dict[object, str] = {}
 
@@ -54,11 +80,13 @@ class DeadLetters:
             )
 
     async def _write(self, refused: Sequence[Refused]) -> None:
-        outage, left, step = _LetterOutage(self._health, self._held), list(refused), 0
+        outage, left, step = _LetterOutage(self._troubles.health, self._held), list(refused), 0
         while left:
             outage.about = left[0]
-            refusals = await self._send([encode_dead_letter(one, VALUE_BYTES[step]) for one in left], outage)
+            letters = [encode_dead_letter(one, VALUE_BYTES[step]) for one in left]
+            refusals = await self._send(letters, outage)
             self._progress.dead_letters += len(left) - len(refusals)
+            await self._keep([letter for row, letter in enumerate(letters) if row not in refusals])
             left = [left[row] for row in refusals]
             step = (step + 1) % len(VALUE_BYTES)
             if left and step == 0:  # a person has to change the topic; then whole letters may fit again
@@ -71,7 +99,7 @@ class DeadLetters:
         """Send letters; return why the log refuses some, by row."""
         try:
             await retry_through_outage(
-                lambda: self._consumer.send_dead_letters(letters),
+                lambda: self._log.send_dead_letters(letters),
                 is_outage=lambda error: isinstance(error, EventLogError) and not isinstance(error, EventsRefusedError),
                 give_up_after_s=self._outage_s,
                 outage=outage,
@@ -79,6 +107,20 @@ class DeadLetters:
         except EventsRefusedError as error:
             return error.refusals
         return {}
+
+    async def _keep(self, letters: Sequence[bytes]) -> None:
+        """Copy letters to the store, if it keeps them; one written again changes nothing."""
+        if not letters or not self._store.keeps_dead_letters:
+            return
+        found = [orjson.loads(letter) for letter in letters]
+        months = [letter["@timestamp"][:7].replace("-", ".") for letter in found]
+        documents = Documents(
+            [f"{DEAD_LETTER}-{month}" for month in months], [letter["event_id"] for letter in found], [*letters]
+        )
+        outage = StoreOutage(self._troubles)
+        await retry_through_outage(
+            lambda: self._store.write(documents), is_outage=is_store_outage, backoff=self._backoff, outage=outage
+        )
 
 
 class _LetterOutage(Outage):

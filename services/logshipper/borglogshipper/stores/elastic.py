@@ -58,6 +58,8 @@ class _Heads(dict[str, bytes]):
 class ElasticStore:
     """Documents in Elasticsearch."""
 
+    keeps_dead_letters = False  # whoever runs one runs a log in which they can be read
+
     def __init__(self, client: ElasticClient, address: Address, settings: StoreSettings) -> None:
         self._client = client
         self._address = address

@@ -33,6 +33,8 @@ ResultT = TypeVar("ResultT")
 class SqliteStore:
     """Documents in a SQLite file; one worker thread at a time uses the connection."""
 
+    keeps_dead_letters = True
+
     def __init__(self, path: Path, retention: Retention) -> None:
         self._path = path
         self._retention = retention

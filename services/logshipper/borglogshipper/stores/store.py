@@ -72,6 +72,9 @@ class StoreRefusedError(BorgError):
 class Store(Protocol):
     """Stores documents; writing one again under its id changes nothing."""
 
+    keeps_dead_letters: bool
+    """Whether dead letters are copied to it, as documents of the topic ``dead_letter``."""
+
     async def check(self) -> str:
         """Verify address, credentials and version; return a description, such as "Elasticsearch 8.19.21 at …".
 

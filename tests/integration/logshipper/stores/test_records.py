@@ -75,7 +75,7 @@ def progress() -> ShippingProgress:
 
 @pytest.fixture
 async def delivery(store: Store, letters: Letters, progress: ShippingProgress) -> Delivery:
-    delivery = Delivery(store, letters, RetrySettings(), progress, Troubles(Health()), outage_s=1.0)  # type: ignore[arg-type]  # no whole consumer
+    delivery = Delivery(store, letters, RetrySettings(), progress, Troubles(Health()), outage_s=1.0)
     await delivery.prepare()
     return delivery
 

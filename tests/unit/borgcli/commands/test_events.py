@@ -30,6 +30,12 @@ DOCUMENTS = [document(number) for number in range(10)]
 SAMPLE = json.dumps({"@timestamp": "2026-11-22T12:00:00.000Z", "event": "memory_sampled", "text": "Größe"})
 
 
+LETTERS = [
+    json.dumps({"@timestamp": "2026-11-22T12:00:01.000Z", "event": "record_refused", "reason": reason})
+    for reason in ("it is not JSON", "it is nested 21 deep")
+]
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """The newest of two runs, with ten episodes and a sample of its memory."""
@@ -41,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     with writing(new.events) as connection:
         store(connection, "training_log", DOCUMENTS)
         store(connection, "memory_monitoring", [SAMPLE])
+        store(connection, "dead_letter", LETTERS)
     return new
 
 
@@ -63,6 +70,9 @@ def borg(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["--agent", "2"], DOCUMENTS[1::2]),
         (["--event", "memory_sampled"], [SAMPLE]),
         (["--event", "absent"], []),
+        (["--dead-letters"], LETTERS),
+        (["--dead-letters", "--last", "1"], LETTERS[1:]),
+        (["--event", "record_refused"], []),
         (["--last", "2"], [DOCUMENTS[9], SAMPLE]),
         (["--agent", "1", "-n", "2"], [DOCUMENTS[6], DOCUMENTS[8]]),
         (["--since", "5h", "--agent", "1"], [DOCUMENTS[6], DOCUMENTS[8]]),
@@ -89,6 +99,7 @@ def test_where_no_terminal_is_the_chosen_documents_are_printed_as_stored(
         (["--run", "old"], 1, "run old has no events in runs/old/events.sqlite yet; --follow waits for them"),
         (["--runs-dir", "absent"], 2, "absent holds no run; borg up starts one"),
         (["--topic", "other"], 2, "'other' is not one of 'training_log', 'memory_monitoring'"),
+        (["--dead-letters", "--agent", "1"], 2, "--dead-letters: found --topic, --agent or --event beside it"),
         (["--since", "soon"], 2, "--since: 'soon' is no duration"),
         (["--last", "-1"], 2, "'--last' / '-n': Input should be greater than or equal to 0"),
     ],

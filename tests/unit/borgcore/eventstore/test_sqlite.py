@@ -86,6 +86,13 @@ def test_only_what_was_chosen_is_read(stored: Path, wanted: EventFilter, numbers
     assert read(stored, wanted) == [document(n) for n in numbers]
 
 
+def test_dead_letters_are_read_alone_and_only_where_they_are_asked_for(stored: Path) -> None:
+    with writing(stored) as connection:
+        store_documents(connection, "dead_letter", ['{"event": "record_refused"}'])
+    assert read(stored) == [document(n) for n in range(20)]
+    assert read(stored, EventFilter(topic="dead_letter")) == ['{"event": "record_refused"}']
+
+
 @pytest.mark.parametrize(("last", "numbers"), [(0, []), (2, [12, 17]), (100, [2, 7, 12, 17])])
 def test_the_newest_are_counted_among_the_chosen(stored: Path, last: int, numbers: list[int]) -> None:
     with open_sqlite_reader(stored, EventFilter(event="kind_2")) as reader:
@@ -215,6 +222,7 @@ BY_TIME = "SEARCH events USING INDEX events_by_utc (utc>?)"
         (EventFilter(topic="training_log"), {BY_ORDER}),
         (EventFilter(event="kind_1"), {BY_EVENT}),
         (EventFilter(event="no such"), {BY_EVENT}),
+        (EventFilter(topic="dead_letter", event="record_refused"), {BY_EVENT}),
         (EventFilter(agent=1), {BY_AGENT}),
         (EventFilter(agent=1, event="kind_1"), {BY_EVENT}),
         (EventFilter(since=SINCE), {BY_TIME, BY_ORDER}),

@@ -50,6 +50,7 @@ class FakeStore:
     """Keeps documents; the next writes and reads can be scripted: an error, or verdicts for some rows."""
 
     def __init__(self) -> None:
+        self.keeps_dead_letters = False
         self.kept: dict[tuple[str, str], bytes] = {}
         self.answers: deque[Exception | dict[int, Verdict]] = deque()
         self.read_errors: deque[Exception] = deque()

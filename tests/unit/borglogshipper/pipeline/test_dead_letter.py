@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 
 import orjson
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borgcore.events.schema import SCHEMA_VERSION
-from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter
+from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter, read_dead_letter
 from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import Origin
 
@@ -75,3 +76,35 @@ def test_the_same_record_has_the_same_id_and_no_other_has_it(value: bytes, posit
     assert event_id == letter_of(value, position)["event_id"]
     assert event_id != letter_of(value, position + 1)["event_id"]
     assert event_id != letter_of(value + b"!", position)["event_id"]
+
+
+@given(st.none() | st.binary(max_size=50), st.integers(0, 2**63 - 1) | st.just("1795341600000-3"))
+def test_the_record_is_read_from_its_letter_byte_for_byte(value: bytes | None, position: int | str) -> None:
+    record = Refused(Origin(LOG, position, TIME_MS), value, "why")
+    assert read_dead_letter(encode_dead_letter(record)) == record
+
+
+def test_a_letter_that_holds_only_the_beginning_is_told_from_a_whole_one() -> None:
+    letter = encode_dead_letter(Refused(Origin(LOG, 7, TIME_MS), b"0123456789", "why"), 4)
+    with pytest.raises(ValueError, match=r"^it holds 4 of the 10 bytes of training_log-0-7$"):
+        read_dead_letter(letter)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.binary(max_size=50) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_what_is_no_letter_is_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^it is not a dead letter of a logshipper$"):
+        read_dead_letter(value)
+
+
+@pytest.mark.parametrize("field", ["topic", "partition", "position", "time_ms", "sha256", "size_bytes", "value"])
+@pytest.mark.parametrize("wrong", [{}, [1], "no such", 1.5, True])
+def test_a_letter_with_a_wrong_field_is_refused(field: str, wrong: object) -> None:
+    letter = letter_of(b"{}") | {field: wrong}
+    with pytest.raises(ValueError, match=r"^it "):
+        read_dead_letter(orjson.dumps(letter))

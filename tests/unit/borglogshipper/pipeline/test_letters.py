@@ -1,5 +1,6 @@
 """A letter that the log refuses is shortened; one that it never takes holds its batch, and health names it."""
 
+from collections import deque
 from collections.abc import Callable
 
 import anyio
@@ -12,9 +13,10 @@ from borgcore.errors import EventLogError
 from borgcore.service.health import Health
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.letters import VALUE_BYTES, DeadLetters
-from borglogshipper.pipeline.progress import ShippingProgress
+from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import Origin
+from borglogshipper.stores.store import StoreBusyError
 from tests.limits import HANG_S
 
 from .fakes import LOG, TIME_MS, FakeConsumer, FakeStore, batch_of, chunk_of, event_of
@@ -24,8 +26,8 @@ NEVER = 10  # bytes, fewer than any letter has
 
 
 @pytest.fixture
-def letters(consumer: FakeConsumer, progress: ShippingProgress, health: Health) -> DeadLetters:
-    return DeadLetters(consumer, Backoff(0.001, 0.001), progress, health, outage_s=0.0)
+def letters(consumer: FakeConsumer, store: FakeStore, progress: ShippingProgress, health: Health) -> DeadLetters:
+    return DeadLetters(consumer, store, Backoff(0.001, 0.001), progress, Troubles(health), outage_s=0.0)
 
 
 def refused(*values: bytes) -> list[Refused]:
@@ -53,6 +55,26 @@ async def test_a_refused_letter_is_shortened_until_the_log_takes_it(
     assert (found[1]["truncated"], found[1]["size_bytes"]) == (True, len(value))
     assert (progress.dead_letters, consumer.letters_refused) == (3, step)
     assert health.faults == {}
+
+
+async def test_a_store_that_keeps_letters_gets_those_that_the_log_has(
+    letters: DeadLetters, consumer: FakeConsumer, store: FakeStore
+) -> None:
+    store.keeps_dead_letters = True
+    store.answers = deque([StoreBusyError("away"), {}])
+    with anyio.fail_after(HANG_S):
+        await letters.write(refused(b"poison", b"more"), 2)
+        await letters.write(refused(b"poison"), 1)  # after a crash, before its commit
+    assert store.bodies() == consumer.dead_letters[:2]
+    month = orjson.loads(consumer.dead_letters[0])["@timestamp"][:7].replace("-", ".")
+    assert {index for index, _ in store.kept} == {f"dead_letter-{month}"}
+
+
+async def test_another_store_gets_no_letters(letters: DeadLetters, consumer: FakeConsumer, store: FakeStore) -> None:
+    with anyio.fail_after(HANG_S):
+        await letters.write(refused(b"poison"), 1)
+    assert len(consumer.dead_letters) == 1
+    assert store.asked == []
 
 
 async def test_a_letter_that_is_never_taken_is_held_and_named_until_the_topic_is_mended(
