@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import PositiveFloat, SecretStr
+from pydantic import PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from borgcore.settings.service import ServiceSettings
@@ -32,6 +32,8 @@ class SetupSettings(ServiceSettings):
     """Password of kibana_system, Kibana's own user in Elasticsearch."""
     user_password: SecretStr | None = None
     """Password of borg, the user with whom people log in to Kibana."""
+    retention_days: PositiveInt | None = None
+    """Let Elasticsearch delete the index of a month once all its events are older, days; by default it keeps all."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one reply, seconds."""
     wait_s: PositiveFloat = 300.0

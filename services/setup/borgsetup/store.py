@@ -13,6 +13,7 @@ from borgcore.events.elasticsearch_templates import index_template
 from borgcore.events.topics import TOPICS
 from borgsetup.indices import install_template, make_index
 from borgsetup.keys import write_secret
+from borgsetup.lifecycle import POLICY, keep_events
 from borgsetup.server import Server, open_server
 from borgsetup.settings import SetupSettings
 from borgsetup.user import keep_user
@@ -79,9 +80,11 @@ async def prepare_store(settings: SetupSettings) -> None:
         )
         await keep_user(server, settings.user_password)
         month = dt.datetime.now(dt.UTC)
+        policy = None if settings.retention_days is None else POLICY
         for topic in TOPICS:
-            await install_template(server, topic, index_template(topic, "", 0))
+            await install_template(server, topic, index_template(topic, "", 0, policy))
             await make_index(server, f"{topic}-{month:%Y.%m}")
+        await keep_events(server, settings.retention_days)
         made = [key.name for key in SHIPPER_KEYS if await _keep_key(server, settings.keys_dir, key)]
     version = found.get("version", {}).get("number")
     _log.info("store_prepared", version=version, made_keys=made)

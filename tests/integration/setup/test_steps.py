@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from borgcore.errors import ServerError, SettingsError
 from borgcore.events.elasticsearch_templates import index_template
+from borgcore.events.template_changes import list_changes
 from borgcore.events.topics import TOPICS
 from borgsetup.dashboard import import_dashboard
 from borgsetup.kibana.objects import DASHBOARD, ndjson, saved_objects
@@ -45,7 +46,14 @@ def answered(document: object) -> Answer:
 
 ABSENT = Answer(404, b"{}")
 TOPIC = [ABSENT, answered({}), answered({})]  # its template is found missing and installed, and its index is made
-PREPARED = [answered({"version": {"number": "8.19.21"}}), answered({}), ABSENT, answered({}), *TOPIC * len(TOPICS)]
+PREPARED = [
+    answered({"version": {"number": "8.19.21"}}),
+    answered({}),
+    ABSENT,
+    answered({}),
+    *TOPIC * len(TOPICS),
+    ABSENT,
+]
 KEY = [answered({"invalidated_api_keys": []}), answered({"id": "id", "api_key": "word"})]
 KEYS = KEY * len(SHIPPER_KEYS)
 
@@ -79,9 +87,33 @@ async def test_the_store_gets_kibanas_password_a_user_templates_and_a_key_for_ea
                 ("PUT", f"/{topic}-{month:%Y.%m}", None),
             )
         ],
+        ("GET", "/_ilm/policy/borg-events", None),
         *made,
     ]
     assert {request.headers["Authorization"] for request in sink.requests} == {LOGIN}
+
+
+async def test_a_policy_deletes_indices_once_all_their_events_are_older(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [*PREPARED[:-1], answered({}), answered({}), *KEYS]
+    await prepare_store(settings_of(sink, tmp_path, retention_days=30))
+    asked = {(request.method, request.target): orjson.loads(request.body or b"null") for request in sink.requests}
+    delete = {"min_age": "61d", "actions": {"delete": {}}}  # an index is as old as the first day of its month
+    assert asked["PUT", "/_ilm/policy/borg-events"] == {"policy": {"phases": {"delete": delete}}}
+    named = {"lifecycle": {"name": "borg-events"}}
+    assert asked["PUT", "/training_log-*,memory_monitoring-*/_settings"] == {"index": named}
+    for topic in TOPICS:
+        template = asked["PUT", f"/_index_template/{topic}"]
+        assert template["template"]["settings"]["index"].items() >= named.items()
+        assert list_changes(template, index_template(topic, "", 0)) == [], "a later start without one replaces it"
+
+
+async def test_the_policy_of_an_earlier_start_is_removed(sink: Sink, tmp_path: Path) -> None:
+    sink.answers += [*PREPARED[:-1], answered({"borg-events": {}}), answered({}), answered({}), *KEYS]
+    await prepare_store(settings_of(sink, tmp_path))
+    asked = [(request.method, request.target) for request in sink.requests]
+    removed = [("POST", "/training_log-*,memory_monitoring-*/_ilm/remove"), ("DELETE", "/_ilm/policy/borg-events")]
+    first = asked.index(("GET", "/_ilm/policy/borg-events"))
+    assert asked[first + 1 : first + 3] == removed
 
 
 def test_a_shippers_key_creates_documents_in_our_indices_and_does_nothing_else() -> None:

@@ -14,7 +14,9 @@ CHECKED = sorted(SERVICES.keys() - ONE_SHOT)
 
 
 def environment(service: str) -> dict[str, str]:
-    return {name: str(value) for name, value in SERVICES[service]["environment"].items()}
+    """The environment that a service has if that of ``docker compose`` is empty; what has no value comes from there."""
+    found = SERVICES[service]["environment"]
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def mounts(service: str) -> dict[str, str]:

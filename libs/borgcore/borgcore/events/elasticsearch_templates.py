@@ -24,16 +24,17 @@ _MAPPINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def index_template(topic: Topic, prefix: str, replicas: int) -> dict[str, Any]:
-    """Return the template of a topic's indices, ``<prefix><topic>-*``."""
+def index_template(topic: Topic, prefix: str, replicas: int, policy: str | None = None) -> dict[str, Any]:
+    """Return the template of a topic's indices, ``<prefix><topic>-*``; ``policy`` is that of their lifecycle."""
+    index: dict[str, Any] = {"number_of_shards": 1, "number_of_replicas": replicas, "mapping": {"coerce": False}}
+    if policy is not None:
+        index["lifecycle"] = {"name": policy}
     content = {
         "index_patterns": [f"{prefix}{topic}-*"],
         "priority": PRIORITY,
         "version": SCHEMA_VERSION,
         "template": {
-            "settings": {
-                "index": {"number_of_shards": 1, "number_of_replicas": replicas, "mapping": {"coerce": False}}
-            },
+            "settings": {"index": index},
             "mappings": {"dynamic": False, "properties": _properties(topic)},
         },
     }
