@@ -3,10 +3,19 @@
 LADDER_FROM = 4  # agents; with fewer, mostly greedy ones, the run as a whole would explore too little
 
 
+LEAST = 1e-4  # no factor leads to 0, and one that leads near it would end all exploration with the first steps
+
+
 def geometric(start: float, end: float, steps: int, step: int) -> float:
-    """Interpolate from ``start`` at step 0 to ``end`` at ``steps``, by one factor per step; constant afterwards."""
-    share = min(1.0, step / steps)
-    return float(start ** (1.0 - share) * end**share)
+    """Interpolate from ``start`` at step 0 to ``end`` at ``steps``, by one factor per step; constant afterwards.
+
+    An end below ``LEAST`` is approached as if it were ``LEAST``, and taken at the last step.
+    """
+    if step <= 0 or step >= steps:
+        return start if step <= 0 else end
+    share = step / steps
+    value = max(start, LEAST) ** (1.0 - share) * max(end, LEAST) ** share
+    return float(min(max(value, min(start, end)), max(start, end)))
 
 
 def ladder_epsilon(number: int, agents: int, base: float = 0.4, exponent: float = 7.0) -> float:
