@@ -175,7 +175,7 @@ class Run:
             episodes=episodes,
             cut_off=sum(episode.truncated for episode in played[:episodes]),
             mean=round(statistics.mean(scores), 2),
-            stdev=round(statistics.stdev(scores), 2),
+            stdev=round(statistics.stdev(scores), 2) if len(scores) > 1 else None,
             least=min(scores),
             most=max(scores),
         )
