@@ -50,7 +50,7 @@ async def replay_dead_letters(settings: LogshipperSettings, intake: CancelScope)
             open_store(settings.store, settings.store_url) as store,
             consuming as consumer,
         ):
-            replay = Replay(settings, consumer, store, Troubles(health))
+            replay = DeadLetterReplay(settings, consumer, store, Troubles(health))
             with intake:
                 await replay.run()
             sys.stdout.write(f"{replay}\n")
@@ -60,7 +60,7 @@ async def _ignore(_partitions: Collection[Partition]) -> None:
     """Nothing is under way between two fetches."""
 
 
-class Replay:
+class DeadLetterReplay:
     """Replays letters until it meets those that it has appended itself."""
 
     def __init__(self, settings: LogshipperSettings, consumer: Consumer, store: Store, troubles: Troubles) -> None:

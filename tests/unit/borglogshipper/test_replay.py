@@ -13,7 +13,7 @@ from borglogshipper.pipeline.dead_letter import encode_dead_letter
 from borglogshipper.pipeline.progress import Troubles
 from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import Origin
-from borglogshipper.replay import Replay
+from borglogshipper.replay import DeadLetterReplay
 from borglogshipper.settings import LogshipperSettings
 from tests.limits import HANG_S
 
@@ -59,7 +59,7 @@ def store() -> FakeStore:
 
 
 async def replay(log: QueueConsumer, store: FakeStore) -> str:
-    found = Replay(LogshipperSettings(), log, store, Troubles(Health()))
+    found = DeadLetterReplay(LogshipperSettings(), log, store, Troubles(Health()))
     with anyio.fail_after(HANG_S):
         await found.run()
     return str(found)
