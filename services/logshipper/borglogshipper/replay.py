@@ -64,6 +64,7 @@ class DeadLetterReplay:
     """Replays letters until it meets those that it has appended itself."""
 
     def __init__(self, settings: LogshipperSettings, consumer: Consumer, store: Store, troubles: Troubles) -> None:
+        """``consumer`` reads the topic ``dead_letter``."""
         self._consumer = consumer
         self._progress = ShippingProgress()
         outage_s = settings.events.outage_s
@@ -75,10 +76,9 @@ class DeadLetterReplay:
         self._told_s = time.monotonic()
 
     def __str__(self) -> str:
-        again = self._progress.dead_letters
         return (
-            f"dead letters: {self._read} read, {self._read - self._kept - again} records stored, "
-            f"{again} refused again, {self._kept} kept as they are"
+            f"dead letters: {self._read} read, {self._progress.shipped} records stored, "
+            f"{self._progress.dead_letters} refused again, {self._kept} kept as they are"
         )
 
     async def run(self) -> None:
@@ -102,7 +102,7 @@ class DeadLetterReplay:
         """Append letters, and remember them, so that this replay does not read them again.
 
         Raises:
-            EventLogError: as in :meth:`.Consumer.send_dead_letters`.
+            EventLogError: as in :meth:`.DeadLetterLog.send_dead_letters`.
         """
         self._appended |= {_digest(letter) for letter in dead_letters}
         await self._consumer.send_dead_letters(dead_letters)
@@ -112,7 +112,7 @@ class DeadLetterReplay:
         for row, (position, letter) in enumerate(zip(chunk.positions, chunk.values, strict=True)):
             if (
                 self._left[chunk.partition] or _digest(letter) in self._appended
-            ):  # the rest was appended by us, or later
+            ):  # the rest we, or others, appended since
                 self._left[chunk.partition] += len(chunk.values) - row
                 break
             upto, record, reason = position, None, ""

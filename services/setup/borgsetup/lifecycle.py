@@ -1,7 +1,7 @@
 """How long Elasticsearch keeps events: by a policy of its index lifecycle management, which deletes whole indices.
 
-An index holds one month of a topic and is as old as its first day, so that it is deleted a month after its first event
-has reached the age asked for: no event goes early.
+An index holds one month of a topic, and its age counts from its creation. So it is deleted 31 days later than its first
+event would have to be: none goes early.
 """
 
 from borgcore.events.topics import TOPICS
@@ -9,6 +9,7 @@ from borgsetup.server import RequestRefusedError, Server
 
 POLICY = "borg-events"
 _LONGEST_MONTH_DAYS = 31
+_NO_POLICY = (400, 404)  # 400: this Elasticsearch has no lifecycle management
 _INDICES = ",".join(f"{topic}-*" for topic in TOPICS)
 
 
@@ -29,10 +30,12 @@ async def keep_events(server: Server, days: int | None) -> None:
 
 
 async def _keep_all(server: Server) -> None:
-    """Remove the policy of an earlier start; some servers that are not Elastic's have no such management."""
+    """Remove the policy of an earlier start, if there is one."""
     try:
         await server.ask("GET", f"/_ilm/policy/{POLICY}")
-    except RequestRefusedError:
+    except RequestRefusedError as error:
+        if error.status not in _NO_POLICY:
+            raise
         return
     await server.ask("POST", f"/{_INDICES}/_ilm/remove")
     await server.ask("DELETE", f"/_ilm/policy/{POLICY}")

@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from borgcore.errors import SettingsError
 from borgcore.events.elasticsearch_templates import index_template
-from borgcore.events.topics import TOPICS
+from borgcore.events.topics import TOPICS, index_name
 from borgsetup.indices import install_template, make_index
 from borgsetup.keys import write_secret
 from borgsetup.lifecycle import POLICY, keep_events
@@ -83,7 +83,7 @@ async def prepare_store(settings: SetupSettings) -> None:
         policy = None if settings.retention_days is None else POLICY
         for topic in TOPICS:
             await install_template(server, topic, index_template(topic, "", 0, policy))
-            await make_index(server, f"{topic}-{month:%Y.%m}")
+            await make_index(server, index_name(topic, month))
         await keep_events(server, settings.retention_days)
         made = [key.name for key in SHIPPER_KEYS if await _keep_key(server, settings.keys_dir, key)]
     version = found.get("version", {}).get("number")

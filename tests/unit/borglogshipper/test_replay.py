@@ -6,7 +6,7 @@ import anyio
 import orjson
 import pytest
 
-from borgcore.eventlog.protocol import Chunk, Partition
+from borgcore.eventlog.protocol import Partition
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.service.health import Health
 from borglogshipper.pipeline.dead_letter import encode_dead_letter
@@ -15,6 +15,7 @@ from borglogshipper.pipeline.record import Refused
 from borglogshipper.pipeline.record_id import Origin
 from borglogshipper.replay import DeadLetterReplay
 from borglogshipper.settings import LogshipperSettings
+from borglogshipper.stores.store import StoreBusyError
 from tests.limits import HANG_S
 
 from .pipeline.fakes import LOG, TIME_MS, FakeConsumer, FakeStore, chunk_of, event_of
@@ -27,7 +28,7 @@ class QueueConsumer(FakeConsumer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.end = self.done = 0
+        self.end = 0
 
     def append(self, *values: bytes | None) -> None:
         for value in values:
@@ -51,11 +52,6 @@ def letter(value: bytes, position: int = 0, most_bytes: int = 1_000) -> bytes:
 @pytest.fixture
 def log() -> QueueConsumer:
     return QueueConsumer()
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
 
 
 async def replay(log: QueueConsumer, store: FakeStore) -> str:
@@ -117,7 +113,19 @@ async def test_what_was_read_is_committed_only_once_it_is_stored_or_back_in_the_
     with pytest.raises(ExceptionGroup):
         await replay(log, store)
     assert log.commits == []
-    chunk: Chunk = chunk_of(letter(b"no JSON", 1), partition=LETTERS)
-    log.put(chunk)
+    log.put(chunk_of(letter(b"no JSON", 1), partition=LETTERS))
     await replay(log, store)
     assert log.committed == {LETTERS: 0}
+
+
+async def test_a_replay_that_is_stopped_counts_only_what_is_stored(log: QueueConsumer, store: FakeStore) -> None:
+    log.append(letter(event_of(), 1), letter(event_of(), 2))
+    store.answers.extend([{}, *[StoreBusyError("away")] * 1_000])
+    found = DeadLetterReplay(LogshipperSettings(), log, store, Troubles(Health()))
+    with anyio.fail_after(HANG_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(found.run)
+            while len(store.written) < 2:  # noqa: ASYNC110  # the second record is on its way
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+    assert str(found) == "dead letters: 2 read, 1 records stored, 0 refused again, 0 kept as they are"

@@ -104,7 +104,19 @@ class Sender(Protocol):
         """
 
 
-class Consumer(Protocol):
+class DeadLetterLog(Protocol):
+    """Takes dead letters."""
+
+    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
+        """Send records that can never be indexed to the topic ``dead_letter``; return when the log has them.
+
+        Raises:
+            EventsRefusedError: the log can never take some of them, and has all others.
+            EventLogError: the log does not have all of them.
+        """
+
+
+class Consumer(DeadLetterLog, Protocol):
     """Reads the log as one member of a group; the group never reads committed records again."""
 
     @property
@@ -134,14 +146,6 @@ class Consumer(Protocol):
 
         Raises:
             EventLogError: the commit failed; the records are read again after a restart.
-        """
-
-    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
-        """Send records that can never be indexed to the topic ``dead_letter``; return when the log has them.
-
-        Raises:
-            EventsRefusedError: the log can never take some of them, and has all others.
-            EventLogError: the log does not have all of them.
         """
 
     async def lag(self) -> int:

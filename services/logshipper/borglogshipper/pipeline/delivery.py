@@ -7,7 +7,8 @@ import orjson
 
 from borgcore.connection.retry import Backoff, retry_through_outage
 from borgcore.errors import EventLogError
-from borglogshipper.pipeline.letters import DeadLetters, LetterLog
+from borgcore.eventlog.protocol import DeadLetterLog
+from borglogshipper.pipeline.letters import DeadLetters
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
 from borglogshipper.pipeline.record import RecordBatch, Refused
 from borglogshipper.pipeline.record_id import read_uuid
@@ -29,7 +30,7 @@ class Delivery:
     def __init__(
         self,
         store: Store,
-        log: LetterLog,
+        log: DeadLetterLog,
         retry: RetrySettings,
         progress: ShippingProgress,
         troubles: Troubles,

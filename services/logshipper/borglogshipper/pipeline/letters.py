@@ -1,7 +1,7 @@
 """Writes dead letters: shortened if the log refuses them, held if it refuses even the shortest."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from datetime import datetime
 
 import anyio
 import orjson
@@ -9,8 +9,8 @@ import structlog
 
 from borgcore.connection.retry import Backoff, Outage, retry_through_outage
 from borgcore.errors import EventLogError
-from borgcore.eventlog.protocol import EventsRefusedError, Refusal
-from borgcore.events.topics import DEAD_LETTER
+from borgcore.eventlog.protocol import DeadLetterLog, EventsRefusedError, Refusal
+from borgcore.events.topics import DEAD_LETTER, index_name
 from borgcore.service.health import Health
 from borglogshipper.pipeline.dead_letter import MAX_VALUE_BYTES, encode_dead_letter
 from borglogshipper.pipeline.progress import ShippingProgress, StoreOutage, Troubles, is_store_outage
@@ -24,18 +24,6 @@ VALUE_BYTES = (MAX_VALUE_BYTES, 10_000, 1_000, 0)
 _log = structlog.get_logger()
 
 
-class LetterLog(Protocol):
-    """The part of a log that takes dead letters, see :class:`.Consumer`."""
-
-    async def send_dead_letters(self, dead_letters: Sequence[bytes]) -> None:
-        """Send letters; return when the log has them.
-
-        Raises:
-            EventsRefusedError: the log can never take some of them, and has all others.
-            EventLogError: the log does not have all of them.
-        """
-
-
 class DeadLetters:
     """Writes dead letters for all deliveries; health names the record whose letter cannot be written.
 
@@ -44,7 +32,7 @@ class DeadLetters:
 
     def __init__(
         self,
-        log: LetterLog,
+        log: DeadLetterLog,
         store: Store,
         backoff: Backoff,
         progress: ShippingProgress,
@@ -113,10 +101,8 @@ class DeadLetters:
         if not letters or not self._store.keeps_dead_letters:
             return
         found = [orjson.loads(letter) for letter in letters]
-        months = [letter["@timestamp"][:7].replace("-", ".") for letter in found]
-        documents = Documents(
-            [f"{DEAD_LETTER}-{month}" for month in months], [letter["event_id"] for letter in found], [*letters]
-        )
+        indices = [index_name(DEAD_LETTER, datetime.fromisoformat(letter["@timestamp"])) for letter in found]
+        documents = Documents(indices, [letter["event_id"] for letter in found], [*letters])
         outage = StoreOutage(self._troubles)
         await retry_through_outage(
             lambda: self._store.write(documents), is_outage=is_store_outage, backoff=self._backoff, outage=outage

@@ -11,6 +11,7 @@ import orjson
 
 from borgcore.eventlog.protocol import Chunk
 from borgcore.events.timestamp import as_timestamp
+from borgcore.events.topics import index_name
 from borglogshipper.pipeline.record_id import NIL, Origin, is_canonical, origin_id, read_uuid
 from borglogshipper.pipeline.record_time import TIME_KEY, is_utc_time, read_time
 from borglogshipper.stores.store import Documents
@@ -122,7 +123,7 @@ class RecordReader:
             batch.foreign.add(len(batch.origins))
             event_id = origin_id(origin)
         topic = origin.partition.topic
-        index = self._indices[topic].setdefault(f"{at:%Y-%m-%d}", f"{topic}-{at:%Y.%m}")
+        index = self._indices[topic].setdefault(f"{at:%Y-%m-%d}", index_name(topic, at))
         batch.documents.indices.append(index)
         batch.documents.ids.append(event_id)
         batch.documents.bodies.append(body)

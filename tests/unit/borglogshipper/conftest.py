@@ -6,7 +6,7 @@ from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.settings import RetrySettings
 
-from .fakes import FakeConsumer, FakeStore
+from .pipeline.fakes import FakeConsumer, FakeStore
 
 
 @pytest.fixture
