@@ -16,6 +16,20 @@ SERVERS = ("redis", "kafka", "elasticsearch")
 OURS = ("agent", "monitor", "logshipper")
 START_S, COME_BACK_S = 600, 900  # guards against hanging alone
 OWN_LAYERS_BYTES = 75_000_000  # beside the base image; the official one has 130 MB
+SEND_TOO_DEEP = """
+import asyncio
+from aiokafka import AIOKafkaProducer
+
+async def main():
+    word = open("/run/keys/borg_events_password").read()
+    login = dict(security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_plain_username="agent")
+    async with AIOKafkaProducer(bootstrap_servers="kafka:9092", sasl_plain_password=word, **login) as producer:
+        deep = b'{"in":' * 24 + b"1" + b"}" * 24
+        record = b'{"@timestamp":"2026-11-22T10:00:00Z","event":"too_deep","deep":' + deep + b"}"
+        await producer.send_and_wait("training_log", record)
+
+asyncio.run(main())
+"""
 DELETE_TOPIC = """
 import asyncio, os
 from aiokafka.admin import AIOKafkaAdminClient
@@ -65,6 +79,17 @@ def test_agents_are_added_and_taken_away(stack: Stack) -> None:
 
 def ended_since(stack: Stack, since_ms: int) -> int:
     return stack.count("run_ended", since_ms=since_ms, reason="asked")
+
+
+def test_a_dead_letter_is_stored_by_a_replay_once_its_cause_is_mended(stack: Stack) -> None:
+    stack.expect_healthy(OURS, COME_BACK_S)
+    stack.docker("exec", stack.containers("agent")[0]["Id"], "python", "-c", SEND_TOO_DEEP)
+    stack.expect("a dead letter", lambda: "it is nested 25 deep" in stack.compose("logs", "logshipper"), START_S)
+    replay = ("run", "--rm", "--no-deps", "logshipper", "--replay-dead-letters")
+    assert "1 read, 0 records stored, 1 refused again" in stack.compose(*replay)
+    assert stack.count("too_deep") == 0
+    assert "1 read, 1 records stored, 0 refused again" in stack.compose(*replay, "--max-depth", "30")
+    stack.expect("its document", lambda: stack.count("too_deep") == 1, START_S)
 
 
 @pytest.mark.parametrize("service", [*SERVERS, *OURS])

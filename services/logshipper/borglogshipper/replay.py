@@ -17,16 +17,16 @@ from anyio import CancelScope
 from borgcore.eventlog.open import open_consumer
 from borgcore.eventlog.protocol import Chunk, Consumer, Partition, Position
 from borgcore.events.topics import DEAD_LETTER
-from borgcore.service.health import open_health
+from borgcore.service.health import Health
 from borglogshipper.pipeline.dead_letter import read_dead_letter
 from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.pipeline.record import RecordBatch, RecordReader
-from borglogshipper.replica import claim_member
 from borglogshipper.settings import LogshipperSettings
 from borglogshipper.stores.open import open_store
 from borglogshipper.stores.store import Store
 
+MEMBER = "replay"  # on every machine: a replay takes over from one that was killed, and one at a time is enough
 AT_ONCE = 100  # letters between two commits
 WAIT_S = 1.0  # for letters
 PROGRESS_S = 2.0  # between two messages
@@ -40,20 +40,13 @@ async def replay_dead_letters(settings: LogshipperSettings, intake: CancelScope)
         EventLogError: the log cannot be reached, refuses us, or did not accept a dead letter.
         SettingsError: a URL is invalid.
     """
-    settings = settings.model_copy(update={"group": f"{settings.group}-replay"})
-    async with claim_member(settings) as member:
-        consuming = open_consumer(
-            settings.events, settings.run, [DEAD_LETTER], group=settings.group, member=member, revoked=_ignore
-        )
-        async with (
-            open_health(None) as health,
-            open_store(settings.store, settings.store_url) as store,
-            consuming as consumer,
-        ):
-            replay = DeadLetterReplay(settings, consumer, store, Troubles(health))
-            with intake:
-                await replay.run()
-            sys.stdout.write(f"{replay}\n")
+    group = f"{settings.group}-replay"
+    reading = open_consumer(settings.events, settings.run, [DEAD_LETTER], group=group, member=MEMBER, revoked=_ignore)
+    async with open_store(settings.store, settings.store_url) as store, reading as consumer:
+        replay = DeadLetterReplay(settings, consumer, store, Troubles(Health()))
+        with intake:
+            await replay.run()
+        sys.stdout.write(f"{replay}\n")
 
 
 async def _ignore(_partitions: Collection[Partition]) -> None:

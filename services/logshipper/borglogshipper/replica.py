@@ -9,35 +9,13 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from anyio import CancelScope, to_thread
-
 from borgcore.errors import BorgError
-from borglogshipper.settings import LogshipperSettings
 
 MAX_REPLICAS = 64  # on one machine
-
-
-@asynccontextmanager
-async def claim_member(settings: LogshipperSettings) -> AsyncIterator[str]:
-    """Hold this replica's name in its group; a worker thread locks and unlocks the files.
-
-    Raises:
-        BorgError: all names are taken, or the lock files cannot be created.
-    """
-    if settings.member is not None:
-        yield settings.member
-        return
-    claim = ExitStack()
-    name = await to_thread.run_sync(claim.enter_context, claim_name(settings.group))
-    try:
-        yield name
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(claim.close)
 
 
 @contextmanager

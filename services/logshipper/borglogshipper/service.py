@@ -1,9 +1,11 @@
 """The logshipper: reads the event log as a member of a group and writes the store."""
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import structlog
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 from borgcore.eventlog.metrics import publisher_metrics
 from borgcore.eventlog.open import check_log, open_consumer
@@ -14,7 +16,7 @@ from borglogshipper.pipeline.delivery import Delivery
 from borglogshipper.pipeline.progress import ShippingProgress, Troubles
 from borglogshipper.pipeline.shipper import Shipper
 from borglogshipper.replay import replay_dead_letters
-from borglogshipper.replica import claim_member
+from borglogshipper.replica import claim_name
 from borglogshipper.settings import LogshipperSettings
 from borglogshipper.stores.open import open_store
 
@@ -66,3 +68,22 @@ async def check(settings: LogshipperSettings) -> None:
     sys.stdout.write(f"event log: {await check_log(settings.events, settings.group)}\n")
     async with open_store(settings.store, settings.store_url) as store:
         sys.stdout.write(f"store: {await store.check()}\n")
+
+
+@asynccontextmanager
+async def claim_member(settings: LogshipperSettings) -> AsyncIterator[str]:
+    """Hold this replica's name in its group; a worker thread locks and unlocks the files.
+
+    Raises:
+        BorgError: all names are taken, or the lock files cannot be created.
+    """
+    if settings.member is not None:
+        yield settings.member
+        return
+    claim = ExitStack()
+    name = await to_thread.run_sync(claim.enter_context, claim_name(settings.group))
+    try:
+        yield name
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(claim.close)

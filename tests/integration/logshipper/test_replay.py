@@ -1,5 +1,6 @@
 """Dead letters are listed, and stored once the cause of their refusal is mended, whichever log they are in."""
 
+import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,9 @@ class Place:
 
 
 @pytest.fixture
-def place(log: EventsSettings, tmp_path: Path) -> Place:
+def place(log: EventsSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Each process finds another host's name, as in a container of its own."""
+    monkeypatch.setattr(socket, "gethostname", lambda: f"h{uuid.uuid4().hex[:12]}")
     return Place(log, tmp_path)
 
 

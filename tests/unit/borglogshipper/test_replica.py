@@ -12,8 +12,7 @@ import pytest
 
 from borgcore.errors import BorgError
 from borglogshipper import replica
-from borglogshipper.replica import claim_member, claim_name
-from borglogshipper.settings import LogshipperSettings
+from borglogshipper.replica import claim_name
 from tests.limits import HANG_S
 
 HOLD = """
@@ -108,20 +107,3 @@ def test_a_lock_file_that_is_not_ours_is_not_followed(folder: Path) -> None:
     ):
         pass
     assert not target.exists()
-
-
-async def test_a_replica_holds_its_name_without_blocking_the_loop_and_gives_it_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the lock files are
-    settings = LogshipperSettings(group="g")
-    async with claim_member(settings) as first, claim_member(settings) as second:
-        assert first.endswith("-1")
-        assert second.endswith("-2")
-    async with claim_member(settings) as again:
-        assert again == first
-
-
-async def test_a_name_that_is_given_is_taken_as_it_is() -> None:
-    async with claim_member(LogshipperSettings(member="m-7")) as name:
-        assert name == "m-7"
