@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from anyio import to_thread
 
 from borgcore.events.topics import DEAD_LETTER
 from borgcore.settings.sections import EventsSettings
+from tests.integration.eventlog.kafka_log import replace_topic
 from tests.valkey import ValkeyServer
 
 from .looks import answers, at_least, has_said, has_shipped, is_unready
@@ -108,7 +108,6 @@ async def test_a_valkey_that_is_killed_and_started_again_loses_and_doubles_nothi
 async def test_a_topic_that_is_deleted_and_made_anew_loses_no_record_of_the_new_one(
     kafka: EventsSettings, elastic: Elastic, make_shipper: Callable[..., Shipper]
 ) -> None:
-    address = kafka.url.removeprefix("kafka://")
     old, new = make_events(2_000, "old"), make_events(3_000, "new")
     foreign = {era: [orjson.dumps({"era": era, "number": n}) for n in range(300)] for era in ("old", "new")}
     shipper = make_shipper(kafka, elastic, **SMALL_BATCHES)
@@ -116,19 +115,7 @@ async def test_a_topic_that_is_deleted_and_made_anew_loses_no_record_of_the_new_
     await send(kafka, "old", old.values())
     await send(kafka, "old", foreign["old"])
     await until(lambda: at_least(elastic, 2_300), "the old topic's documents", shipper.log)
-    topic = f"{kafka.prefix}training_log"
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-
-        async def made_again() -> bool:
-            reply = await admin.create_topics([NewTopic(topic, 3, 1)])
-            return all(code in (0, 36) for _, code, *_ in reply.topic_errors)
-
-        await until(made_again, "the topic is made anew")
-    finally:
-        await admin.close()
+    await replace_topic(kafka)
     await send(kafka, "new", new.values())
     await send(kafka, "new", foreign["new"])
     await until(lambda: at_least(elastic, 5_600), "all documents of both topics", shipper.log)

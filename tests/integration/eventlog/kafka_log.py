@@ -5,15 +5,20 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import anyio
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
 from borgcore.errors import EventLogError
 from borgcore.eventlog.kafka.client import open_admin
 from borgcore.eventlog.kafka.consumer import open_kafka_consumer
+from borgcore.eventlog.kafka.metadata import TopicId, ask_topic_ids
 from borgcore.eventlog.kafka.sender import KafkaSender
 from borgcore.eventlog.protocol import Consumer, Outgoing, Partition, Position, Revoked
 from borgcore.events.topics import TOPICS
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
+
+LOOK_S = 0.02
 
 
 async def delete_topics(settings: EventsSettings) -> None:
@@ -21,6 +26,29 @@ async def delete_topics(settings: EventsSettings) -> None:
         ours = [topic for topic in await admin.list_topics() if topic.startswith(settings.prefix)]
         if ours:
             await admin.delete_topics(ours)
+
+
+async def _topic_id(admin: AIOKafkaAdminClient, topic: str) -> TopicId | None:
+    return (await ask_topic_ids(admin, [topic])).get(topic)
+
+
+async def replace_topic(settings: EventsSettings) -> None:
+    """Replace the topic training_log; return once the broker has the new one.
+
+    For a while after it has agreed to delete a topic, it still writes to it.
+    """
+    topic = f"{settings.prefix}training_log"
+    with anyio.fail_after(HANG_S):
+        async with open_admin(settings) as admin:
+            former = await _topic_id(admin, topic)
+            await admin.delete_topics([topic])
+            while await _topic_id(admin, topic) == former:  # noqa: ASYNC110  # another process's state
+                await anyio.sleep(LOOK_S)
+            reply = await admin.create_topics([NewTopic(topic, settings.partitions, 1)])
+            while await _topic_id(admin, topic) is None:  # noqa: ASYNC110  # as above
+                await anyio.sleep(LOOK_S)
+    [(_, code, _)] = reply.topic_errors
+    assert for_code(code) in {NoError, TopicAlreadyExistsError}  # by a reader's question
 
 
 @dataclass

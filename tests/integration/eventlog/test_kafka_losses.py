@@ -17,8 +17,8 @@ from borgcore.eventlog.protocol import Consumer, Loss, Outgoing
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
 
-from .kafka_log import Reader, join
-from .test_kafka_topics import KEY, PLACE, replace_topic, send
+from .kafka_log import Reader, join, replace_topic
+from .test_kafka_topics import KEY, PLACE, send
 
 TOPICS_READ = ["training_log"]
 

@@ -4,47 +4,23 @@ from collections.abc import Collection
 
 import anyio
 import pytest
-from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition, errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
-from borgcore.eventlog.kafka.client import open_admin
-from borgcore.eventlog.kafka.metadata import TopicId, ask_topic_ids
 from borgcore.eventlog.kafka.sender import open_kafka_sender
 from borgcore.eventlog.protocol import Outgoing, Partition
 from borgcore.settings.sections import EventsSettings
 from tests.limits import HANG_S
 
-from .kafka_log import Reader, join
+from .kafka_log import Reader, join, replace_topic
 
 PLACE = Partition("training_log", 0)
-LOOK_S = 0.02
 PARTITIONS = [0, 1, 2]  # what Kafka itself gives a topic: a client that asks for one creates it again
 KEY = next(key for n in range(99) if DefaultPartitioner()(key := b"%d" % n, PARTITIONS, PARTITIONS) == PLACE.number)
 
 
 def of_one_key(count: int, name: str) -> list[Outgoing]:
     return [Outgoing("training_log", KEY, b"%s %d" % (name.encode(), n)) for n in range(count)]
-
-
-async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> TopicId | None:
-    return (await ask_topic_ids(admin, [topic])).get(topic)
-
-
-async def replace_topic(settings: EventsSettings) -> None:
-    """Return once the broker has the new topic; for a while after it agreed to delete one, it still writes to that."""
-    topic = f"{settings.prefix}training_log"
-    with anyio.fail_after(HANG_S):
-        async with open_admin(settings) as admin:
-            former = await topic_id(admin, topic)
-            await admin.delete_topics([topic])
-            while await topic_id(admin, topic) == former:  # noqa: ASYNC110  # another process's state
-                await anyio.sleep(LOOK_S)
-            reply = await admin.create_topics([NewTopic(topic, len(PARTITIONS), 1)])
-            while await topic_id(admin, topic) is None:  # noqa: ASYNC110  # as above
-                await anyio.sleep(LOOK_S)
-    [(_, code, _)] = reply.topic_errors
-    assert errors.for_code(code) in {errors.NoError, errors.TopicAlreadyExistsError}  # by a reader's question
 
 
 async def send(settings: EventsSettings, count: int, name: str) -> list[bytes]:
